@@ -1,0 +1,50 @@
+# How every room is compiled: warnings are errors, one precompiled header, ccache, mold.
+find_program(CCACHE ccache)
+if(CCACHE)
+  # ccache keeps precompiled headers only with these sloppiness settings.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+if(AERIE_SANITIZE)
+  add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
+add_library(aerie_options INTERFACE)
+target_compile_options(aerie_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Werror -fpch-preprocess>)
+target_include_directories(aerie_options INTERFACE "${CMAKE_SOURCE_DIR}")
+target_link_libraries(aerie_options INTERFACE torch::cpu)
+
+# The precompiled header has a target of its own, reused by all.
+add_library(aerie_pch OBJECT "${CMAKE_SOURCE_DIR}/cmake/pch.cpp")
+target_link_libraries(aerie_pch PUBLIC aerie_options fmt)
+target_precompile_headers(aerie_pch PRIVATE "${CMAKE_SOURCE_DIR}/cmake/pch.h")
+
+function(aerie_compile_options target)
+  target_link_libraries(${target} PUBLIC aerie_options)
+  target_precompile_headers(${target} REUSE_FROM aerie_pch)
+endfunction()
+
+# aerie_room(NAME LIBRARIES...): a static library of the folder's sources. Files in NAME/cpu/ that end in
+# _avx512.cpp or _amx.cpp are compiled for those instructions, without the precompiled header, and are called
+# only after the run-time check.
+function(aerie_room name)
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${name}/*.cpp" "${CMAKE_SOURCE_DIR}/${name}/cpu/*.cpp")
+  add_library(aerie_${name} STATIC ${sources})
+  aerie_compile_options(aerie_${name})
+  target_link_libraries(aerie_${name} PUBLIC ${ARGN})
+  foreach(source ${sources})
+    if(source MATCHES "_amx\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS
+        "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mfma;-mamx-tile;-mamx-bf16;-O3")
+    elseif(source MATCHES "_avx512\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS
+        "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mfma;-O3")
+    endif()
+  endforeach()
+endfunction()

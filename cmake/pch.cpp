@@ -1,0 +1,1 @@
+// A target for the precompiled header needs one source.

@@ -1,0 +1,50 @@
+// Files that are there whole or not at all.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace aerie {
+
+namespace fs = std::filesystem;
+
+/// The whole file. Throws Error naming the path.
+std::string read_file(const fs::path& path);
+
+/// Writes to `path`.tmp, fsyncs, renames. On failure (disk full included) the old file is untouched, the temporary one
+/// is removed, and Error says what was wrong and, for a full disk, how many bytes were wanted.
+void write_file_atomic(const fs::path& path, std::string_view bytes);
+
+/// Makes a directory appear whole: `fill` writes into `path`.tmp, which is then synced and renamed to `path` (an
+/// existing `path` is replaced). On failure nothing is left behind and Error is thrown.
+void write_directory_atomic(const fs::path& path, const std::function<void(const fs::path&)>& fill);
+
+/// Points the symlink `link` at `target` (relative), atomically.
+void replace_symlink(const fs::path& link, const std::string& target);
+
+/// 64-bit hash of bytes (FNV-1a), for keys and fingerprints; not for security.
+uint64_t hash_bytes(std::string_view bytes, uint64_t seed = 14695981039346656037ull);
+/// The same as 16 hex digits.
+std::string hash_hex(std::string_view bytes);
+
+/// A read-only memory map. Pages can be dropped again once their content has been copied.
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+  /// Tells the kernel that [offset, offset + length) is not needed resident any more.
+  void drop(size_t offset, size_t length) const;
+
+ private:
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace aerie

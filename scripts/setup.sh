@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Installs what the build needs: Debian packages, the wheels in .venv (LibTorch, the CUDA compiler, the Python
+# side of conversion and tests). Safe to run again; a second run finds everything in place and takes a second.
+# usage: scripts/setup.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/versions.env
+
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+die() { printf '[setup] %s\n' "$*" >&2; exit 1; }
+
+debian_packages=(
+  build-essential cmake ninja-build ccache mold pkg-config git clang-format clang-tidy python3 python3-venv
+  libhdf5-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libgtest-dev libgmock-dev nlohmann-json3-dev libcli11-dev
+  libcpp-httplib-dev libgloo-dev libsndfile1-dev libsoxr-dev libturbojpeg0-dev libspng-dev
+)
+
+install_debian_packages() {
+  local missing=()
+  for package in "${debian_packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  if [ ${#missing[@]} -eq 0 ]; then say "Debian packages: all there"; return; fi
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "missing Debian packages, and neither root nor sudo here. As root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "Debian packages: installing ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+check_rust() {
+  local cargo_version
+  cargo_version=$(cargo --version 2>/dev/null | awk '{print $2}') || true
+  if [ -z "$cargo_version" ] ||
+     [ "$(printf '%s\n' "$CARGO_MINIMUM" "$cargo_version" | sort -V | head -n 1)" != "$CARGO_MINIMUM" ]; then
+    die "cargo $CARGO_MINIMUM or newer is needed for the tokenizer library (found: ${cargo_version:-none}; Debian 12's is too old). Install Rust with rustup, then run this again."
+  fi
+  say "Rust: cargo $cargo_version"
+}
+
+install_wheels() {
+  local stamp=.venv/aerie-wheels wanted
+  local wheels=(
+    "torch==$TORCH_VERSION"
+    "nvidia-cuda-nvcc==$CUDA_NVCC_VERSION" "nvidia-cuda-crt==$CUDA_NVCC_VERSION" "nvidia-nvvm==$CUDA_NVCC_VERSION"
+    "nvidia-cuda-cccl==$CUDA_CCCL_VERSION" nvidia-cuda-culibos
+    "transformers==$TRANSFORMERS_VERSION" "gguf==$GGUF_VERSION" safetensors numpy
+  )
+  wanted=$(printf '%s\n' "${wheels[@]}")
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then say "wheels: all there"; return; fi
+  say "wheels: installing into .venv (about 5 GB, some minutes)"
+  [ -x .venv/bin/python ] || python3 -m venv .venv
+  .venv/bin/python -m pip install -q --disable-pip-version-check "${wheels[@]}"
+  printf '%s\n' "$wanted" > "$stamp"
+}
+
+# CMake looks for two names that the CUDA wheels do not have.
+complete_cuda_tree() {
+  local cuda
+  cuda=$(echo .venv/lib/python3*/site-packages/nvidia/cu13)
+  [ -e "$cuda/lib64" ] || ln -s lib "$cuda/lib64"
+  [ -e "$cuda/lib/libcudart.so" ] || ln -s libcudart.so.13 "$cuda/lib/libcudart.so"
+  say "CUDA compiler: $cuda/bin/nvcc"
+}
+
+install_debian_packages
+check_rust
+install_wheels
+complete_cuda_tree
+say "done"
