@@ -21,7 +21,7 @@ template <typename... Args>
 }  // namespace aerie
 
 /// Throws Error with the formatted message unless `condition` holds.
-#define AERIE_CHECK(condition, ...) \
-  do {                              \
+#define AERIE_CHECK(condition, ...)               \
+  do {                                            \
     if (!(condition)) ::aerie::fail(__VA_ARGS__); \
   } while (false)

@@ -13,12 +13,14 @@ namespace fs = std::filesystem;
 /// The whole file. Throws Error naming the path.
 std::string read_file(const fs::path& path);
 
-/// Writes to `path`.tmp, fsyncs, renames. On failure (disk full included) the old file is untouched, the temporary one
-/// is removed, and Error says what was wrong and, for a full disk, how many bytes were wanted.
+/// Writes to `path`.tmp, fsyncs, renames. On failure (disk full included) the old file is
+/// untouched, the temporary one is removed, and Error says what was wrong and, for a full disk, how
+/// many bytes were wanted.
 void write_file_atomic(const fs::path& path, std::string_view bytes);
 
-/// Makes a directory appear whole: `fill` writes into `path`.tmp, which is then synced and renamed to `path` (an
-/// existing `path` is replaced). On failure nothing is left behind and Error is thrown.
+/// Makes a directory appear whole: `fill` writes into `path`.tmp, which is then synced and renamed
+/// to `path` (an existing `path` is replaced). On failure nothing is left behind and Error is
+/// thrown.
 void write_directory_atomic(const fs::path& path, const std::function<void(const fs::path&)>& fill);
 
 /// Points the symlink `link` at `target` (relative), atomically.

@@ -1,11 +1,13 @@
-// Every operation of the networks, and the only kernel header that callers see. CPU and CUDA give the same results; the
-// CPU side is the definition. Activations are bf16 or f32 and keep their type; softmax, norms and losses compute in f32.
+// Every operation of the networks, and the only kernel header that callers see. CPU and CUDA give
+// the same results; the CPU side is the definition. Activations are bf16 or f32 and keep their
+// type; softmax, norms and losses compute in f32.
 //
-// Letters: N rows, S chunks or documents, H/G query/KV heads, D head size, C hidden size, O/I out/in features, L layers,
-// V/W target/draft vocabulary, R selected rows, K unroll depth.
+// Letters: N rows, S chunks or documents, H/G query/KV heads, D head size, C hidden size, O/I
+// out/in features, L layers, V/W target/draft vocabulary, R selected rows, K unroll depth.
 //
-// Ops marked [grad] are differentiable: they record themselves for autograd where an input requires a gradient.
-// A row's result never depends on the other rows of the call, bit for bit (linear, norms, attention on the CPU in bf16).
+// Ops marked [grad] are differentiable: they record themselves for autograd where an input requires
+// a gradient. A row's result never depends on the other rows of the call, bit for bit (linear,
+// norms, attention on the CPU in bf16).
 #pragma once
 #include "kernels/ragged.h"
 
@@ -21,11 +23,13 @@ struct LinearWeight {
   bool trainable() const { return weight.defined() && weight.requires_grad(); }
 };
 
-/// Prepares a frozen weight for inference. bf16 on the CPU is packed into tiles and `weight` is let go.
+/// Prepares a frozen weight for inference. bf16 on the CPU is packed into tiles and `weight` is let
+/// go.
 LinearWeight pack_linear(const Tensor& weight);
-/// Prepares a trainable f32 master [O,I] for one optimizer step: computes in `compute`, gradients arrive in
-/// `master.grad()` in f32. Reuses the buffers of `previous`.
-LinearWeight pack_trainable(const Tensor& master, at::ScalarType compute, LinearWeight previous = {});
+/// Prepares a trainable f32 master [O,I] for one optimizer step: computes in `compute`, gradients
+/// arrive in `master.grad()` in f32. Reuses the buffers of `previous`.
+LinearWeight pack_trainable(const Tensor& master, at::ScalarType compute,
+                            LinearWeight previous = {});
 
 /// x [N,I], W [O,I] -> x W^T [N,O]. [grad]
 Tensor linear(const Tensor& x, const LinearWeight& weight);
@@ -41,41 +45,52 @@ Tensor swiglu(const Tensor& gate_up);
 /// tokens [N] i64, weight [V,C] -> [N,C]. Rows of `weight` are frozen.
 Tensor embedding(const Tensor& tokens, const Tensor& weight);
 
-/// Angles of rotary embedding for every position below `max_position`: cos, sin [max_position, D/2] f32.
+/// Angles of rotary embedding for every position below `max_position`: cos, sin [max_position, D/2]
+/// f32.
 struct RopeTable {
   Tensor cos, sin;
 };
-/// Inverse frequencies [D/2] (f32) come from the model's rope type; `attention_scaling` multiplies cos and sin (yarn).
-RopeTable make_rope_table(const Tensor& inverse_frequencies, int64_t max_position, double attention_scaling = 1.0);
+/// Inverse frequencies [D/2] (f32) come from the model's rope type; `attention_scaling` multiplies
+/// cos and sin (yarn).
+RopeTable make_rope_table(const Tensor& inverse_frequencies, int64_t max_position,
+                          double attention_scaling = 1.0);
 /// x [N,heads,D] rotated (half-split pairs, as HF Llama) by positions [N] i64. [grad]
 Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
 
 /// Makes room for `pages` pages. `dtype` bf16 or f32.
-KvPool make_kv_pool(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, at::ScalarType dtype, at::Device device);
+KvPool make_kv_pool(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim,
+                    at::ScalarType dtype, at::Device device);
 /// Writes k, v [N,G,D] of one layer to `slots` [N] i64.
 void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v, const Tensor& slots);
-/// Copies slots of all layers, in order: to[i] = from[i]. Sources are read before any is overwritten.
+/// Copies slots of all layers, in order: to[i] = from[i]. Sources are read before any is
+/// overwritten.
 void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots);
-/// Attention of new rows to their sequence's cache, themselves included (append first). Decode, chunked prompt, chain and
-/// tree verification in one path. q [N,H,D] -> [N,H,D].
-Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer, const RaggedLayout& layout, double scale);
+/// Attention of new rows to their sequence's cache, themselves included (append first). Decode,
+/// chunked prompt, chain and tree verification in one path. q [N,H,D] -> [N,H,D].
+Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
+                        const RaggedLayout& layout, double scale);
 
-/// Causal attention within packed documents, without cache. q [N,H,D], k, v [N,G,D], q_start [S+1] i32 -> [N,H,D].
-Tensor packed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_start, double scale);
+/// Causal attention within packed documents, without cache. q [N,H,D], k, v [N,G,D], q_start [S+1]
+/// i32 -> [N,H,D].
+Tensor packed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_start,
+                        double scale);
 
-/// Attention of one training-time-test step (eagle3.md §3.1): row i of q sits at base row rows[i] and attends
-/// (a) base keys j <= rows[i] of its document and (b) its own key of each earlier step, k_steps[s][i].
-/// q [R,H,D], rows [R] i64 ascending, base k, v [N,G,D], q_start [S+1] i32, k_steps, v_steps: tensors [R,G,D]
+/// Attention of one training-time-test step (eagle3.md §3.1): row i of q sits at base row rows[i]
+/// and attends (a) base keys j <= rows[i] of its document and (b) its own key of each earlier step,
+/// k_steps[s][i]. q [R,H,D], rows [R] i64 ascending, base k, v [N,G,D], q_start [S+1] i32, k_steps,
+/// v_steps: tensors [R,G,D]
 /// -> [R,H,D]. [grad] for q, k, v, k_steps, v_steps.
-Tensor ttt_attention(const Tensor& q, const Tensor& rows, const Tensor& k, const Tensor& v, const Tensor& q_start,
-                     const std::vector<Tensor>& k_steps, const std::vector<Tensor>& v_steps, double scale);
+Tensor ttt_attention(const Tensor& q, const Tensor& rows, const Tensor& k, const Tensor& v,
+                     const Tensor& q_start, const std::vector<Tensor>& k_steps,
+                     const std::vector<Tensor>& v_steps, double scale);
 
 /// The frozen side of the distillation loss.
 struct Teacher {
-  Tensor hidden;              ///< [T,C] last hidden states (after the final norm) of the rows that label anything
-  const LinearWeight* head;   ///< [V,C] target head
-  const LinearWeight* pruned; ///< [W,C] its rows of the draft vocabulary
-  Tensor draft_of;            ///< [V] i64: draft id of a target id, -1 outside the draft vocabulary
+  Tensor
+      hidden;  ///< [T,C] last hidden states (after the final norm) of the rows that label anything
+  const LinearWeight* head;    ///< [V,C] target head
+  const LinearWeight* pruned;  ///< [W,C] its rows of the draft vocabulary
+  Tensor draft_of;  ///< [V] i64: draft id of a target id, -1 outside the draft vocabulary
 };
 /// One value a student row; all [M].
 struct HeadLoss {
@@ -85,11 +100,12 @@ struct HeadLoss {
   Tensor alpha;     ///< f32: sum_v min(p_full, q), the expected acceptance under sampling
   Tensor total;     ///< [] f32: sum of row_weight * loss. [grad] for hidden and the head's master
 };
-/// Soft cross-entropy of the draft's head against the teacher, over all unroll steps at once, in chunks of teacher rows:
-/// neither [M,W] nor [T,V] ever exists, and each teacher row's logits are computed once.
-/// hidden [M,C] draft states after its final norm; teacher_row [M] i64 into Teacher.hidden; row_weight [M] f32.
-HeadLoss head_loss(const Tensor& hidden, const LinearWeight& head, const Teacher& teacher, const Tensor& teacher_row,
-                   const Tensor& row_weight);
+/// Soft cross-entropy of the draft's head against the teacher, over all unroll steps at once, in
+/// chunks of teacher rows: neither [M,W] nor [T,V] ever exists, and each teacher row's logits are
+/// computed once. hidden [M,C] draft states after its final norm; teacher_row [M] i64 into
+/// Teacher.hidden; row_weight [M] f32.
+HeadLoss head_loss(const Tensor& hidden, const LinearWeight& head, const Teacher& teacher,
+                   const Tensor& teacher_row, const Tensor& row_weight);
 
 /// Memory bandwidth of this machine in bytes/s, measured over `bytes` (a fraction of a second).
 double measure_read_bandwidth(int64_t bytes = 256 << 20);

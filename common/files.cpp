@@ -1,0 +1,170 @@
+#include "common/files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "common/error.h"
+
+namespace aerie {
+namespace {
+
+/// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  Descriptor(const fs::path& path, int flags, const char* purpose)
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0644)) {
+    AERIE_CHECK(fd_ >= 0, "cannot open {} for {}: {}", path.string(), purpose,
+                std::strerror(errno));
+  }
+  ~Descriptor() { ::close(fd_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+void write_all(int fd, const fs::path& path, std::string_view bytes) {
+  size_t written = 0;
+  while (written < bytes.size()) {
+    const ssize_t n = ::write(fd, bytes.data() + written, bytes.size() - written);
+    if (n < 0 && errno == EINTR) continue;
+    AERIE_CHECK(n >= 0, "cannot write {}: {} ({} of {} bytes written; free {} bytes and run again)",
+                path.string(), std::strerror(errno), written, bytes.size(), bytes.size() - written);
+    written += static_cast<size_t>(n);
+  }
+}
+
+void sync(const fs::path& path, int flags) {
+  const Descriptor file(path, flags, "syncing");
+  AERIE_CHECK(::fsync(file.get()) == 0, "cannot sync {}: {}", path.string(), std::strerror(errno));
+}
+
+void sync_directory(const fs::path& path) { sync(path, O_RDONLY | O_DIRECTORY); }
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+fs::path beside(fs::path path, const char* suffix) {
+  path += suffix;
+  return path;
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& path) {
+  AERIE_CHECK(fs::exists(path), "{} does not exist", path.string());
+  AERIE_CHECK(fs::is_regular_file(path), "{} is not a file", path.string());
+  const Descriptor file(path, O_RDONLY, "reading");
+  std::string content(fs::file_size(path), '\0');
+  size_t got = 0;
+  while (got < content.size()) {
+    const ssize_t n = ::read(file.get(), content.data() + got, content.size() - got);
+    if (n < 0 && errno == EINTR) continue;
+    AERIE_CHECK(n >= 0, "cannot read {}: {}", path.string(), std::strerror(errno));
+    if (n == 0) break;
+    got += static_cast<size_t>(n);
+  }
+  content.resize(got);
+  return content;
+}
+
+void write_file_atomic(const fs::path& path, std::string_view bytes) {
+  const fs::path temporary = beside(path, ".tmp");
+  try {
+    {
+      const Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, "writing");
+      write_all(file.get(), temporary, bytes);
+      AERIE_CHECK(::fsync(file.get()) == 0, "cannot sync {}: {}", temporary.string(),
+                  std::strerror(errno));
+    }
+    fs::rename(temporary, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+  sync_directory(parent_of(path));
+}
+
+void write_directory_atomic(const fs::path& path,
+                            const std::function<void(const fs::path&)>& fill) {
+  const fs::path temporary = beside(path, ".tmp");
+  const fs::path replaced = beside(path, ".old");
+  fs::remove_all(temporary);
+  try {
+    fs::create_directories(temporary);
+    fill(temporary);
+    for (const auto& entry : fs::recursive_directory_iterator(temporary)) {
+      if (entry.is_regular_file()) sync(entry.path(), O_RDONLY);
+      if (entry.is_directory()) sync_directory(entry.path());
+    }
+    sync_directory(temporary);
+    if (fs::exists(path)) {
+      fs::remove_all(replaced);
+      fs::rename(path, replaced);
+    }
+    fs::rename(temporary, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+  sync_directory(parent_of(path));
+  fs::remove_all(replaced);
+}
+
+void replace_symlink(const fs::path& link, const std::string& target) {
+  const fs::path temporary = beside(link, ".tmp");
+  fs::remove(temporary);
+  fs::create_symlink(target, temporary);
+  fs::rename(temporary, link);
+  sync_directory(parent_of(link));
+}
+
+uint64_t hash_bytes(std::string_view bytes, uint64_t seed) {
+  for (const char c : bytes) seed = (seed ^ static_cast<uint8_t>(c)) * 1099511628211ull;
+  return seed;
+}
+
+std::string hash_hex(std::string_view bytes) { return fmt::format("{:016x}", hash_bytes(bytes)); }
+
+MappedFile::MappedFile(const fs::path& path) {
+  AERIE_CHECK(fs::exists(path), "{} does not exist", path.string());
+  const Descriptor file(path, O_RDONLY, "mapping");
+  size_ = fs::file_size(path);
+  if (size_ == 0) return;
+  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  AERIE_CHECK(mapped != MAP_FAILED, "cannot map {}: {}", path.string(), std::strerror(errno));
+  data_ = static_cast<const uint8_t*>(mapped);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void MappedFile::drop(size_t offset, size_t length) const {
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = (offset + page - 1) / page * page;
+  const size_t end = (offset + length) / page * page;
+  if (end > begin) ::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
+}  // namespace aerie

@@ -1,0 +1,93 @@
+// One YAML file describes a run. Keys, types, ranges, defaults and help of every section stand in
+// one table (run_config.cpp) that parses, checks, prints `--help-config` and writes the resolved
+// file.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace aerie {
+
+struct TargetSection {
+  std::filesystem::path path;  // HF directory
+};
+
+struct DraftSection {
+  int64_t vocab_size = 8192;
+  std::vector<int64_t> layer_ids;  // outputs of these layers, 0-based; []: default of target_models
+  std::string head_init = "target";  // target | random
+};
+
+struct DataSection {
+  std::vector<std::filesystem::path> train;
+  std::filesystem::path heldout;  // optional
+  std::filesystem::path cache;    // token shards; default <output.dir>/data
+  int64_t max_length = 2048;      // tokens a document
+  bool last_turn_only = false;
+  double max_bad_rows = 0.01;  // share of the rows
+};
+
+struct HiddenStatesSection {
+  std::string mode = "online";  // online | offline | hybrid
+  std::filesystem::path store;
+};
+
+struct TrainSection {
+  int64_t unroll = 7;       // K
+  double step_decay = 0.8;  // weight of depth k is step_decay^k
+  int64_t pack_tokens = 4096;
+  int64_t epochs = 1;
+  int64_t max_steps = 0;  // 0: epochs decide
+  int64_t accumulate = 1;
+  int64_t checkpoint_every = 200;  // steps; 0: at the end only
+  int64_t keep_checkpoints = 2;
+  int64_t log_every = 1;
+  uint64_t seed = 0;
+};
+
+struct OptimSection {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.0;
+  double clip = 1.0;                // global gradient norm
+  std::string schedule = "cosine";  // constant | linear | cosine
+  int64_t warmup_steps = 20;
+  double final_lr_ratio = 0.1;
+};
+
+struct EvalSection {
+  int64_t every = 0;    // steps; 0: at the end only
+  int64_t prompts = 8;  // held-out prompts decoded to measure acceptance; 0: none
+};
+
+struct OutputSection {
+  std::filesystem::path dir;  // runs/<name>
+};
+
+struct DecodeSection {
+  int64_t draft_tokens = 5;
+  int64_t max_new_tokens = 256;
+};
+
+struct RunConfig {
+  TargetSection target;
+  DraftSection draft;
+  DataSection data;
+  HiddenStatesSection hidden_states;
+  TrainSection train;
+  OptimSection optim;
+  EvalSection eval;
+  OutputSection output;
+  DecodeSection decode;
+};
+
+/// Reads a run file and applies `overrides` ("train.lr=2e-4"). Throws Error: unknown key (file,
+/// line, nearest known key), wrong type or range (allowed values), missing required key.
+RunConfig load_run_config(const std::filesystem::path& file,
+                          const std::vector<std::string>& overrides);
+/// The resolved configuration as YAML; loading it again gives the same RunConfig.
+std::string to_yaml(const RunConfig& config);
+/// Every key with type, default, unit and one line of help.
+std::string describe_run_config();
+
+}  // namespace aerie

@@ -1,0 +1,57 @@
+// What the command line calls in this room.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "draft_models/draft.h"
+#include "target_models/model.h"
+
+namespace aerie {
+
+struct GenerateFlags {
+  std::filesystem::path target, draft, input, output;
+  std::string decoder = "autoregressive";  ///< autoregressive | eagle3
+  int64_t draft_tokens = 5, concurrency = 8, max_new_tokens = 256;
+  double temperature = 0;
+  uint64_t seed = 0;
+  bool ignore_eos = false, json = false;
+  std::string device = "cpu", dtype = "bfloat16";
+};
+void generate_command(const GenerateFlags& flags);
+
+/// Regenerates the last assistant turn of every row with the target; appends rows as they finish,
+/// resumes by id.
+struct ResampleFlags {
+  std::filesystem::path target, input, output;
+  int64_t concurrency = 16, max_new_tokens = 512, limit = 0;  ///< limit: first rows only; 0: all
+  double temperature = 0;
+  uint64_t seed = 0;
+  bool json = false;
+  std::string device = "cpu", dtype = "bfloat16";
+};
+void resample_command(const ResampleFlags& flags);
+
+struct BenchFlags {
+  std::filesystem::path target, draft, input, output;
+  std::vector<int64_t> concurrency{1};
+  std::vector<int64_t> draft_tokens{5};
+  int64_t max_new_tokens = 256, limit = 0, repeats = 1;
+  bool ignore_eos = false, json = false;
+  std::string device = "cpu", dtype = "bfloat16";
+};
+void bench_command(const BenchFlags& flags);
+
+/// Greedy chain acceptance of a draft on prompts (token ids): what the trainer's evaluation calls
+/// through main().
+struct MeasuredAcceptance {
+  double length = 0;
+  std::vector<double> rate_by_depth;
+};
+MeasuredAcceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,
+                                      const DraftParams& params, const VocabMap& vocab,
+                                      const std::vector<std::vector<int32_t>>& prompts,
+                                      int64_t draft_tokens, int64_t max_new_tokens);
+
+}  // namespace aerie

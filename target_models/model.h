@@ -1,0 +1,54 @@
+// What a frozen target model can do, whatever its modality.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "kernels/ragged.h"
+#include "target_models/config.h"
+
+namespace aerie {
+
+/// Rows of one forward pass; letters as in kernels/ops.h.
+struct ForwardInput {
+  Tensor tokens;        ///< [N] i64
+  Tensor positions;     ///< [N] i64; [3,N] for multi-axis RoPE
+  Tensor embeds;        ///< [N,C] optional: replaces the lookup where image or audio features stand
+  RaggedLayout layout;  ///< without `pages`: packed documents, causal within each
+  KvPool* kv = nullptr;  ///< required with `layout.pages`
+  std::vector<int64_t>
+      capture_layers;  ///< 0-based ids, output of layer i, ascending; [] captures nothing
+  Tensor logit_rows;   ///< [R] i64 rows to project to the vocabulary; undefined: none
+};
+
+struct ForwardOutput {
+  Tensor hidden;    ///< [N,C] after the final norm
+  Tensor captured;  ///< [N,A*C] outputs of the captured layers side by side; undefined if none
+  Tensor logits;    ///< [R,V] f32; undefined if no rows were asked for
+};
+
+class TargetModel {
+ public:
+  virtual ~TargetModel() = default;
+  virtual ForwardOutput forward(const ForwardInput& input) const = 0;
+  virtual const ModelConfig& config() const = 0;
+  virtual const Tensor& embed_weight() const = 0;     ///< [V,C], shared with the draft
+  virtual const ops::LinearWeight& head() const = 0;  ///< [V,C], teacher logits
+  /// Rows `ids` [W] i64 of the head, [W,C]: what a draft's head starts from and is distilled
+  /// against.
+  virtual Tensor head_rows(const Tensor& ids) const = 0;
+  virtual at::ScalarType dtype() const = 0;
+  virtual at::Device device() const = 0;
+};
+
+/// Loads a Hugging Face directory (config.json, model*.safetensors). Throws Error for an unknown
+/// model_type (listing the known ones), a missing, mis-shaped or left-over tensor.
+std::unique_ptr<TargetModel> load_target(const std::filesystem::path& directory, at::Device device,
+                                         at::ScalarType dtype);
+
+/// EAGLE-3's default captured layers, outputs of [1, n/2-1, n-4] (0-based). Throws for n < 7: give
+/// ids then.
+std::vector<int64_t> default_capture_layers(int64_t layers);
+
+}  // namespace aerie
