@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "draft_models/acceptance.h"
 #include "draft_models/draft.h"
 #include "target_models/model.h"
 
@@ -45,13 +46,9 @@ void bench_command(const BenchFlags& flags);
 
 /// Greedy chain acceptance of a draft on prompts (token ids): what the trainer's evaluation calls
 /// through main().
-struct MeasuredAcceptance {
-  double length = 0;
-  std::vector<double> rate_by_depth;
-};
-MeasuredAcceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,
-                                      const DraftParams& params, const VocabMap& vocab,
-                                      const std::vector<std::vector<int32_t>>& prompts,
-                                      int64_t draft_tokens, int64_t max_new_tokens);
+Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,
+                              const DraftParams& params, const VocabMap& vocab,
+                              const std::vector<std::vector<int32_t>>& prompts,
+                              int64_t draft_tokens, int64_t max_new_tokens);
 
 }  // namespace aerie

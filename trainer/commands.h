@@ -7,20 +7,17 @@
 #include <vector>
 
 #include "configs/run_config.h"
+#include "draft_models/acceptance.h"
 #include "draft_models/draft.h"
 #include "target_models/model.h"
 
 namespace aerie {
 
-/// Measured acceptance of a draft on held-out prompts, by the decoder; the trainer knows no
-/// decoder, main() hands it in.
-struct Acceptance {
-  double length = 0;  ///< tokens emitted per target forward
-  std::vector<double>
-      rate_by_depth;  ///< share of proposals accepted at depth k, given that it was reached
-};
-using MeasureAcceptance = std::function<Acceptance(const TargetModel&, const DraftConfig&,
-                                                   const DraftParams&, const VocabMap&)>;
+/// Greedy chain acceptance of a draft on held-out prompts (token ids). The trainer knows no
+/// decoder: main() hands this in.
+using MeasureAcceptance =
+    std::function<Acceptance(const TargetModel&, const DraftConfig&, const DraftParams&,
+                             const VocabMap&, const std::vector<std::vector<int32_t>>& prompts)>;
 
 struct TrainFlags {
   std::string resume = "auto";  ///< auto | never | a checkpoint directory
