@@ -47,7 +47,8 @@ install_wheels() {
     "torch==$TORCH_VERSION"
     "nvidia-cuda-nvcc==$CUDA_NVCC_VERSION" "nvidia-cuda-crt==$CUDA_NVCC_VERSION" "nvidia-nvvm==$CUDA_NVCC_VERSION"
     "nvidia-cuda-cccl==$CUDA_CCCL_VERSION" nvidia-cuda-culibos
-    "transformers==$TRANSFORMERS_VERSION" "gguf==$GGUF_VERSION" safetensors numpy
+    "transformers==$TRANSFORMERS_VERSION" "gguf==$GGUF_VERSION" "accelerate==$ACCELERATE_VERSION"
+    safetensors numpy
   )
   wanted=$(printf '%s\n' "${wheels[@]}")
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then say "wheels: all there"; return; fi
