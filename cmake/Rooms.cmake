@@ -18,11 +18,16 @@ add_library(aerie_options INTERFACE)
 target_compile_options(aerie_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Werror -fpch-preprocess>)
 target_include_directories(aerie_options INTERFACE "${CMAKE_SOURCE_DIR}")
-target_link_libraries(aerie_options INTERFACE torch::cpu)
+target_link_libraries(aerie_options INTERFACE torch::cpu fmt::fmt)
+# LibTorch's include folder carries a newer fmt, which must not hide the one that we and spdlog link.
+find_path(AERIE_FMT_INCLUDE fmt/format.h PATHS /usr/include NO_DEFAULT_PATH REQUIRED)
+file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/include")
+file(CREATE_LINK "${AERIE_FMT_INCLUDE}/fmt" "${CMAKE_BINARY_DIR}/include/fmt" SYMBOLIC)
+target_include_directories(aerie_options BEFORE INTERFACE "${CMAKE_BINARY_DIR}/include")
 
 # The precompiled header has a target of its own, reused by all.
 add_library(aerie_pch OBJECT "${CMAKE_SOURCE_DIR}/cmake/pch.cpp")
-target_link_libraries(aerie_pch PUBLIC aerie_options fmt)
+target_link_libraries(aerie_pch PUBLIC aerie_options)
 target_precompile_headers(aerie_pch PRIVATE "${CMAKE_SOURCE_DIR}/cmake/pch.h")
 
 function(aerie_compile_options target)
@@ -35,6 +40,10 @@ endfunction()
 # only after the run-time check.
 function(aerie_room name)
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${name}/*.cpp" "${CMAKE_SOURCE_DIR}/${name}/cpu/*.cpp")
+  if(NOT sources)
+    add_library(aerie_${name} INTERFACE)
+    return()
+  endif()
   add_library(aerie_${name} STATIC ${sources})
   aerie_compile_options(aerie_${name})
   target_link_libraries(aerie_${name} PUBLIC ${ARGN})
