@@ -19,7 +19,7 @@ target_compile_options(aerie_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Werror -fpch-preprocess>)
 target_include_directories(aerie_options INTERFACE "${CMAKE_SOURCE_DIR}")
 target_link_libraries(aerie_options INTERFACE torch::cpu fmt::fmt)
-# LibTorch's include folder carries a newer fmt, which must not hide the one that we and spdlog link.
+# LibTorch's include folder carries a newer fmt, which must not hide the one that we link.
 find_path(AERIE_FMT_INCLUDE fmt/format.h PATHS /usr/include NO_DEFAULT_PATH REQUIRED)
 file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/include")
 file(CREATE_LINK "${AERIE_FMT_INCLUDE}/fmt" "${CMAKE_BINARY_DIR}/include/fmt" SYMBOLIC)
@@ -41,7 +41,8 @@ endfunction()
 function(aerie_room name)
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${name}/*.cpp" "${CMAKE_SOURCE_DIR}/${name}/cpu/*.cpp")
   if(NOT sources)
-    add_library(aerie_${name} INTERFACE)
+    add_library(aerie_${name} INTERFACE)  # a room of headers only
+    target_link_libraries(aerie_${name} INTERFACE aerie_options ${ARGN})
     return()
   endif()
   add_library(aerie_${name} STATIC ${sources})
