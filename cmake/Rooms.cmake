@@ -15,8 +15,9 @@ if(AERIE_SANITIZE)
 endif()
 
 add_library(aerie_options INTERFACE)
+# -fPIC for programs too: one precompiled header serves all only where all are compiled alike.
 target_compile_options(aerie_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Werror -fpch-preprocess>)
+  $<$<COMPILE_LANGUAGE:CXX>:-fPIC -Wall -Wextra -Wshadow -Werror -fpch-preprocess>)
 target_include_directories(aerie_options INTERFACE "${CMAKE_SOURCE_DIR}")
 target_link_libraries(aerie_options INTERFACE torch::cpu fmt::fmt)
 # LibTorch's include folder carries a newer fmt, which must not hide the one that we link.
