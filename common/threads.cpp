@@ -2,9 +2,9 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <algorithm>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -16,8 +16,9 @@
 namespace aerie {
 namespace {
 
-// A decode step leaves a few microseconds between two parallel regions, and waking a blocked thread costs more than
-// that: so wait this long before blocking, and no longer, because other processes want the cores too.
+// A decode step leaves a few microseconds between two parallel regions, and waking a blocked thread
+// costs more than that: so wait this long before blocking, and no longer, because other processes
+// want the cores too.
 constexpr std::chrono::microseconds kSpin{40};
 
 void relax() {
@@ -95,7 +96,8 @@ class Pool {
   }
 
  private:
-  // gate_ = kOpen | number of workers inside. A worker that wakes up late finds the gate closed and is not waited for.
+  // gate_ = kOpen | number of workers inside. A worker that wakes up late finds the gate closed and
+  // is not waited for.
   static constexpr uint32_t kOpen = 1u << 31;
 
   void announce() {

@@ -41,7 +41,8 @@ TEST(Threads, NestedCallRunsInItsCallersThread) {
   std::atomic<int> foreign = 0;
   parallel_for(0, 8, 1, [&](int64_t, int64_t) {
     const auto outer = std::this_thread::get_id();
-    parallel_for(0, 8, 1, [&](int64_t, int64_t) { foreign += std::this_thread::get_id() != outer; });
+    parallel_for(0, 8, 1,
+                 [&](int64_t, int64_t) { foreign += std::this_thread::get_id() != outer; });
   });
   EXPECT_EQ(foreign, 0);
 }

@@ -1,0 +1,22 @@
+// The ops as compositions of ATen ops: the readable definition, what the hand-written kernels are
+// tested against, and what runs where there is no such kernel (f32 on the CPU, CUDA). All are
+// differentiable by ATen's own autograd.
+#pragma once
+#include "kernels/ops.h"
+
+namespace aerie::ops::composed {
+
+Tensor linear(const Tensor& x, const Tensor& weight);
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
+Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, double eps);
+Tensor swiglu(const Tensor& gate_up);
+Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
+
+// The plain page layout, of every pool that the CPU's bf16 kernels do not own: [pages, G,
+// kPageSize, D].
+void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v, const Tensor& slots);
+void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots);
+Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
+                        const RaggedLayout& layout, double scale);
+
+}  // namespace aerie::ops::composed

@@ -1,0 +1,193 @@
+// Checks the arguments of every op for inference, then picks the kernel.
+#include "kernels/ops.h"
+
+#include "common/error.h"
+#include "kernels/composed.h"
+
+namespace aerie::ops {
+namespace {
+
+std::string shape_of(const Tensor& tensor) {
+  return tensor.defined() ? fmt::format("[{}]", fmt::join(tensor.sizes(), ",")) : "undefined";
+}
+
+void check_float(const char* op, const char* name, const Tensor& tensor) {
+  AERIE_CHECK(tensor.defined() &&
+                  (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16),
+              "{}: {} must be a bf16 or f32 tensor", op, name);
+}
+
+/// Wildcards are -1.
+void check_shape(const char* op, const char* name, const Tensor& tensor, at::IntArrayRef expected) {
+  bool fits = tensor.defined() && tensor.dim() == static_cast<int64_t>(expected.size());
+  for (size_t i = 0; fits && i < expected.size(); ++i) {
+    fits = expected[i] < 0 || tensor.size(static_cast<int64_t>(i)) == expected[i];
+  }
+  AERIE_CHECK(fits, "{}: {} has shape {} where [{}] is needed (-1: any)", op, name,
+              shape_of(tensor), fmt::join(expected, ","));
+}
+
+void check_type(const char* op, const char* name, const Tensor& tensor, at::ScalarType type) {
+  AERIE_CHECK(tensor.scalar_type() == type, "{}: {} is {} and must be {}", op, name,
+              c10::toString(tensor.scalar_type()), c10::toString(type));
+}
+
+void check_slots(const char* op, const char* name, const Tensor& slots, int64_t count) {
+  check_shape(op, name, slots, {count});
+  check_type(op, name, slots, at::kLong);
+}
+
+void check_layer(const char* op, const KvPool& pool, int64_t layer) {
+  AERIE_CHECK(layer >= 0 && layer < static_cast<int64_t>(pool.k.size()),
+              "{}: layer {} of a pool of {} layers", op, layer, pool.k.size());
+}
+
+void check_layout(const Tensor& q, const RaggedLayout& layout) {
+  const char* op = "ragged_attention";
+  AERIE_CHECK(layout.pages.defined(),
+              "{}: the layout has no pages; without a cache use packed_attention", op);
+  check_type(op, "layout.q_start", layout.q_start, at::kInt);
+  check_type(op, "layout.kv_len", layout.kv_len, at::kInt);
+  check_type(op, "layout.pages", layout.pages, at::kInt);
+  const int64_t chunks = layout.kv_len.numel();
+  check_shape(op, "layout.q_start", layout.q_start, {chunks + 1});
+  check_shape(op, "layout.pages", layout.pages, {chunks, -1});
+  AERIE_CHECK(layout.pages.size(1) * KvPool::kPageSize >= layout.max_kv,
+              "{}: layout.pages has {} pages a chunk, too few for max_kv = {}", op,
+              layout.pages.size(1), layout.max_kv);
+  if (layout.tree.defined()) {
+    check_shape(op, "layout.tree", layout.tree, {chunks, -1, -1});
+    check_type(op, "layout.tree", layout.tree, at::kBool);
+    AERIE_CHECK(layout.tree.size(1) >= layout.max_q && layout.tree.size(2) >= layout.max_q,
+                "{}: layout.tree has shape {}, too small for max_q = {}", op, shape_of(layout.tree),
+                layout.max_q);
+  }
+  if (q.is_cpu()) {
+    AERIE_CHECK(layout.q_start.const_data_ptr<int32_t>()[chunks] == q.size(0),
+                "{}: layout.q_start ends at {}, q has {} rows", op,
+                layout.q_start.const_data_ptr<int32_t>()[chunks], q.size(0));
+  }
+}
+
+}  // namespace
+
+LinearWeight pack_linear(const Tensor& weight) {
+  check_float("pack_linear", "weight", weight);
+  check_shape("pack_linear", "weight", weight, {-1, -1});
+  LinearWeight result;
+  result.weight = weight.detach().contiguous();
+  result.out_features = weight.size(0);
+  result.in_features = weight.size(1);
+  return result;
+}
+
+LinearWeight pack_trainable(const Tensor& master, at::ScalarType compute, LinearWeight previous) {
+  check_float("pack_trainable", "master", master);
+  check_shape("pack_trainable", "master", master, {-1, -1});
+  AERIE_CHECK(compute == at::kFloat || compute == at::kBFloat16,
+              "pack_trainable: computes in bf16 or f32, not {}", c10::toString(compute));
+  previous.weight = master;
+  previous.out_features = master.size(0);
+  previous.in_features = master.size(1);
+  return previous;
+}
+
+Tensor linear(const Tensor& x, const LinearWeight& weight) {
+  check_float("linear", "x", x);
+  check_shape("linear", "x", x, {-1, weight.in_features});
+  return composed::linear(x, weight.weight);
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  check_float("rms_norm", "x", x);
+  AERIE_CHECK(x.dim() >= 1, "rms_norm: x has no dimension");
+  check_shape("rms_norm", "weight", weight, {x.size(-1)});
+  return composed::rms_norm(x, weight, eps);
+}
+
+Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, double eps) {
+  check_float("add_rms_norm_", "residual", residual);
+  check_shape("add_rms_norm_", "residual", residual, {-1, -1});
+  check_shape("add_rms_norm_", "x", x, residual.sizes());
+  check_type("add_rms_norm_", "x", x, residual.scalar_type());
+  check_shape("add_rms_norm_", "weight", weight, {x.size(1)});
+  return composed::add_rms_norm_(residual, x, weight, eps);
+}
+
+Tensor swiglu(const Tensor& gate_up) {
+  check_float("swiglu", "gate_up", gate_up);
+  check_shape("swiglu", "gate_up", gate_up, {-1, -1});
+  AERIE_CHECK(gate_up.size(1) % 2 == 0,
+              "swiglu: gate_up has shape {}; its columns are [gate | up], so an even number",
+              shape_of(gate_up));
+  return composed::swiglu(gate_up);
+}
+
+Tensor embedding(const Tensor& tokens, const Tensor& weight) {
+  check_shape("embedding", "tokens", tokens, {-1});
+  check_type("embedding", "tokens", tokens, at::kLong);
+  check_shape("embedding", "weight", weight, {-1, -1});
+  return weight.detach().index_select(0, tokens);
+}
+
+RopeTable make_rope_table(const Tensor& inverse_frequencies, int64_t max_position,
+                          double attention_scaling) {
+  check_shape("make_rope_table", "inverse_frequencies", inverse_frequencies, {-1});
+  const Tensor frequencies = inverse_frequencies.to(at::kFloat);
+  const Tensor angles = at::arange(max_position, frequencies.options()).unsqueeze(1) * frequencies;
+  return {.cos = angles.cos() * attention_scaling, .sin = angles.sin() * attention_scaling};
+}
+
+Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table) {
+  check_float("rope", "x", x);
+  check_shape("rope", "x", x, {-1, -1, -1});
+  check_shape("rope", "positions", positions, {x.size(0)});
+  check_type("rope", "positions", positions, at::kLong);
+  check_shape("rope", "table.cos", table.cos, {-1, x.size(2) / 2});
+  check_shape("rope", "table.sin", table.sin, table.cos.sizes());
+  return composed::rope(x, positions, table);
+}
+
+KvPool make_kv_pool(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim,
+                    at::ScalarType dtype, at::Device device) {
+  AERIE_CHECK(layers > 0 && pages > 0 && kv_heads > 0 && head_dim > 0,
+              "make_kv_pool: {} layers, {} pages, {} heads of size {}: all must be positive",
+              layers, pages, kv_heads, head_dim);
+  AERIE_CHECK(dtype == at::kFloat || dtype == at::kBFloat16,
+              "make_kv_pool: the cache is bf16 or f32, not {}", c10::toString(dtype));
+  KvPool pool{.k = {}, .v = {}, .pages = pages, .kv_heads = kv_heads, .head_dim = head_dim};
+  const auto options = at::TensorOptions().dtype(dtype).device(device);
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    pool.k.push_back(at::zeros({pages, kv_heads, KvPool::kPageSize * head_dim}, options));
+    pool.v.push_back(at::zeros({pages, kv_heads, KvPool::kPageSize * head_dim}, options));
+  }
+  return pool;
+}
+
+void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v,
+                const Tensor& slots) {
+  check_layer("kv_append_", pool, layer);
+  check_shape("kv_append_", "k", k, {-1, pool.kv_heads, pool.head_dim});
+  check_shape("kv_append_", "v", v, k.sizes());
+  check_slots("kv_append_", "slots", slots, k.size(0));
+  composed::kv_append_(pool, layer, k, v, slots);
+}
+
+void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots) {
+  check_slots("kv_move_", "from_slots", from_slots, -1);
+  check_slots("kv_move_", "to_slots", to_slots, from_slots.numel());
+  composed::kv_move_(pool, from_slots, to_slots);
+}
+
+Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
+                        const RaggedLayout& layout, double scale) {
+  check_layer("ragged_attention", pool, layer);
+  check_float("ragged_attention", "q", q);
+  check_shape("ragged_attention", "q", q, {-1, -1, pool.head_dim});
+  AERIE_CHECK(q.size(1) % pool.kv_heads == 0, "ragged_attention: {} query heads over {} KV heads",
+              q.size(1), pool.kv_heads);
+  check_layout(q, layout);
+  return composed::ragged_attention(q, pool, layer, layout, scale);
+}
+
+}  // namespace aerie::ops
