@@ -29,8 +29,7 @@ struct DataSection {
 };
 
 struct HiddenStatesSection {
-  std::string mode = "online";  // online | offline | hybrid
-  std::filesystem::path store;
+  std::string mode = "online";
 };
 
 struct TrainSection {
@@ -84,6 +83,10 @@ struct RunConfig {
 /// Reads a run file and applies `overrides` ("train.lr=2e-4"). Throws Error: unknown key (file,
 /// line, nearest known key), wrong type or range (allowed values), missing required key.
 RunConfig load_run_config(const std::filesystem::path& file,
+                          const std::vector<std::string>& overrides);
+/// The same without the check for missing keys, and `file` may be empty (defaults only): for
+/// commands that take some of their flags from a run file.
+RunConfig read_run_config(const std::filesystem::path& file,
                           const std::vector<std::string>& overrides);
 /// The resolved configuration as YAML; loading it again gives the same RunConfig.
 std::string to_yaml(const RunConfig& config);

@@ -1,0 +1,122 @@
+#include "configs/run_config.h"
+
+#include "common/error.h"
+#include "common/files.h"
+#include "configs/schema.h"
+
+namespace aerie {
+namespace {
+
+using schema::above;
+using schema::any;
+using schema::at_least;
+using schema::between;
+using schema::one_of;
+using schema::required;
+
+/// Every key there is: name, where it goes, what is allowed, unit, help. Defaults are those of
+/// RunConfig.
+schema::Table table_of(RunConfig& c) {
+  return {
+      {"target.path", &c.target.path, required(), "",
+       "Hugging Face directory of the frozen target model"},
+
+      {"draft.vocab_size", &c.draft.vocab_size, at_least(1), "tokens",
+       "size of the draft vocabulary: the most frequent supervised tokens"},
+      {"draft.layer_ids", &c.draft.layer_ids, at_least(0), "",
+       "target layers whose outputs the draft reads, 0-based, ascending; []: early, middle and "
+       "late"},
+      {"draft.head_init", &c.draft.head_init, one_of({"target", "random"}), "",
+       "what the draft's head starts from: the target's rows, or noise"},
+
+      {"data.train", &c.data.train, required(), "", "conversations to train on (JSON lines)"},
+      {"data.heldout", &c.data.heldout, any(), "", "conversations to evaluate on; empty: none"},
+      {"data.cache", &c.data.cache, any(), "",
+       "where the token shards go; empty: <output.dir>/data"},
+      {"data.max_length", &c.data.max_length, at_least(8), "tokens",
+       "longer conversations are cut"},
+      {"data.last_turn_only", &c.data.last_turn_only, any(), "",
+       "supervise the last assistant turn only"},
+      {"data.max_bad_rows", &c.data.max_bad_rows, between(0, 1), "share of the rows",
+       "more unusable rows than this stop the run"},
+
+      {"hidden_states.mode", &c.hidden_states.mode, one_of({"online"}), "",
+       "where the target's hidden states come from: online computes them while training"},
+
+      {"train.unroll", &c.train.unroll, between(1, 16), "steps",
+       "depth K of the training-time test"},
+      {"train.step_decay", &c.train.step_decay, between(0, 1), "",
+       "depth k weighs step_decay^k in the loss"},
+      {"train.pack_tokens", &c.train.pack_tokens, at_least(8), "tokens",
+       "tokens of one forward pass"},
+      {"train.epochs", &c.train.epochs, at_least(1), "", "passes over the data"},
+      {"train.max_steps", &c.train.max_steps, at_least(0), "steps",
+       "stop here at the latest; 0: after the epochs"},
+      {"train.accumulate", &c.train.accumulate, at_least(1), "packs",
+       "packs whose gradients make one optimizer step"},
+      {"train.checkpoint_every", &c.train.checkpoint_every, at_least(0), "steps",
+       "0: at the end only"},
+      {"train.keep_checkpoints", &c.train.keep_checkpoints, at_least(1), "",
+       "older ones are removed; best is always kept"},
+      {"train.log_every", &c.train.log_every, at_least(1), "steps",
+       "a line of metrics.jsonl every so many steps"},
+      {"train.seed", &c.train.seed, at_least(0), "", "order of the data and noise"},
+
+      {"optim.lr", &c.optim.lr, above(0), "", "peak learning rate"},
+      {"optim.beta1", &c.optim.beta1, between(0, 0.9999), "", "AdamW, first moment"},
+      {"optim.beta2", &c.optim.beta2, between(0, 0.9999), "", "AdamW, second moment"},
+      {"optim.eps", &c.optim.eps, above(0), "", "AdamW, added to the denominator"},
+      {"optim.weight_decay", &c.optim.weight_decay, at_least(0), "", "AdamW, decoupled"},
+      {"optim.clip", &c.optim.clip, above(0), "", "largest norm of all gradients together"},
+      {"optim.schedule", &c.optim.schedule, one_of({"constant", "linear", "cosine"}), "",
+       "course of the learning rate after the warm-up"},
+      {"optim.warmup_steps", &c.optim.warmup_steps, at_least(0), "steps",
+       "the learning rate rises linearly"},
+      {"optim.final_lr_ratio", &c.optim.final_lr_ratio, between(0, 1), "share of lr",
+       "learning rate at the last step"},
+
+      {"eval.every", &c.eval.every, at_least(0), "steps", "0: at the end only"},
+      {"eval.prompts", &c.eval.prompts, at_least(0), "",
+       "held-out prompts that are decoded to measure acceptance; 0: none"},
+
+      {"output.dir", &c.output.dir, required(), "",
+       "the run's directory: checkpoints, metrics, report"},
+
+      {"decode.draft_tokens", &c.decode.draft_tokens, between(1, 16), "tokens",
+       "tokens drafted a step"},
+      {"decode.max_new_tokens", &c.decode.max_new_tokens, at_least(1), "tokens", "longest answer"},
+  };
+}
+
+}  // namespace
+
+RunConfig read_run_config(const std::filesystem::path& file,
+                          const std::vector<std::string>& overrides) {
+  RunConfig config;
+  const schema::Table table = table_of(config);
+  if (!file.empty()) schema::read_yaml(read_file(file), file.string(), table);
+  for (const std::string& assignment : overrides) schema::apply_override(assignment, table);
+  if (config.data.cache.empty() && !config.output.dir.empty()) {
+    config.data.cache = config.output.dir / "data";
+  }
+  return config;
+}
+
+RunConfig load_run_config(const std::filesystem::path& file,
+                          const std::vector<std::string>& overrides) {
+  RunConfig config = read_run_config(file, overrides);
+  schema::check_required(file.string(), table_of(config));
+  return config;
+}
+
+std::string to_yaml(const RunConfig& config) {
+  RunConfig copy = config;
+  return schema::write_yaml(table_of(copy));
+}
+
+std::string describe_run_config() {
+  RunConfig defaults;
+  return schema::describe(table_of(defaults));
+}
+
+}  // namespace aerie
