@@ -78,11 +78,15 @@ std::string read_file(const fs::path& path) {
 }
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
+  write_file_atomic(path, std::span(&bytes, 1));
+}
+
+void write_file_atomic(const fs::path& path, std::span<const std::string_view> pieces) {
   const fs::path temporary = beside(path, ".tmp");
   try {
     {
       const Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, "writing");
-      write_all(file.get(), temporary, bytes);
+      for (const std::string_view bytes : pieces) write_all(file.get(), temporary, bytes);
       AERIE_CHECK(::fsync(file.get()) == 0, "cannot sync {}: {}", temporary.string(),
                   std::strerror(errno));
     }

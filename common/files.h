@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,8 @@ std::string read_file(const fs::path& path);
 /// untouched, the temporary one is removed, and Error says what was wrong and, for a full disk, how
 /// many bytes were wanted.
 void write_file_atomic(const fs::path& path, std::string_view bytes);
+/// The same for a file given in pieces.
+void write_file_atomic(const fs::path& path, std::span<const std::string_view> pieces);
 
 /// Makes a directory appear whole: `fill` writes into `path`.tmp, which is then synced and renamed
 /// to `path` (an existing `path` is replaced). On failure nothing is left behind and Error is
