@@ -11,23 +11,39 @@
 
 namespace aerie {
 
-/// Which target ids the draft can propose. `draft_to_target` is ascending.
+/// Which target ids the draft can propose. `draft_to_target` is ascending where Aerie made it.
 struct VocabMap {
   Tensor draft_to_target;  ///< [W] i64
   Tensor target_to_draft;  ///< [V] i64, -1 outside the draft vocabulary
 };
 
-/// The named tensors of a draft, f32 masters in training and the compute type in decoding; names as
-/// in eagle3.md §2.1
-/// ("midlayer.self_attn.q_proj.weight", ...), without embedding, d2t and t2d.
+/// draft_to_target [W] i64 -> both directions. Throws Error for ids that repeat or are outside the
+/// target's vocabulary of `vocab` tokens.
+VocabMap make_vocab_map(const Tensor& draft_to_target, int64_t vocab);
+
+/// A tensor that a draft consists of.
+struct ParamShape {
+  std::string name;
+  std::vector<int64_t> shape;
+  bool matrix() const { return shape.size() == 2; }  // norms are vectors
+};
+
+/// The tensors of a draft in their fixed order: "fc.weight" [C, A*Ct], "midlayer.*" as in
+/// eagle3.md §2.1, "norm.weight", "lm_head.weight" [W,C]. Two pairs are one tensor each, so that a
+/// step packs and multiplies them once: "midlayer.self_attn.kv_proj.weight" = [k | v]
+/// [2*G*D, 2*C] and "midlayer.mlp.gate_up_proj.weight" = [gate | up] [2*I, C]. Files have the
+/// usual names (dialects.h splits and joins).
+std::vector<ParamShape> draft_param_shapes(const DraftConfig& config);
+
+/// The named tensors of a draft, f32 masters in training; order and names of draft_param_shapes.
 struct DraftParams {
   std::vector<std::pair<std::string, Tensor>> tensors;
   Tensor& at(const std::string& name);
   const Tensor& at(const std::string& name) const;
 };
 
-/// New parameters: normal(0, 0.02) with `seed`, norms 1, the head = the target's rows of the draft
-/// vocabulary [W,C].
+/// New parameters, f32: normal(0, 0.02) drawn from (seed, name), norms 1, and the head = the
+/// target's rows of the draft vocabulary [W,C] (undefined: normal too).
 DraftParams init_draft(const DraftConfig& config, const Tensor& head_rows, uint64_t seed);
 
 /// Queries of the selected rows, keys and values of all rows -> attention of the selected rows. q
@@ -41,13 +57,14 @@ struct DraftStep {
 
 class Eagle3Draft {
  public:
-  /// Frozen, for decoding: weights packed in `dtype`.
+  /// Frozen, for decoding: weights packed in `dtype` on the embedding's device.
   Eagle3Draft(DraftConfig config, const DraftParams& params, Tensor embed_weight,
               at::ScalarType dtype);
-  /// Trainable: `params` are f32 leaves. Call refresh() after every optimizer step.
-  static Eagle3Draft trainable(DraftConfig config, DraftParams& params, Tensor embed_weight,
+  /// Trainable: `params` are f32 leaves, and the draft shares them (update them in place). Call
+  /// refresh() after every optimizer step.
+  static Eagle3Draft trainable(DraftConfig config, const DraftParams& params, Tensor embed_weight,
                                at::ScalarType compute);
-  /// Packs the masters' current values for the next step.
+  /// Packs the masters' current values for the next step. Does nothing for a frozen draft.
   void refresh();
 
   /// captured [N,A*C] -> g [N,C]
@@ -64,14 +81,13 @@ class Eagle3Draft {
   const ops::LinearWeight& head() const { return head_; }
 
  private:
-  Eagle3Draft() = default;
+  Eagle3Draft(DraftConfig config, Tensor embed_weight);
   DraftConfig config_;
-  DraftParams* masters_ = nullptr;  // set when trainable
-  at::ScalarType compute_ = at::kBFloat16;
   Tensor embed_;  // [V,C]
   ops::RopeTable rope_;
-  ops::LinearWeight fc_, qkv_, o_, gate_up_, down_, head_;
-  Tensor input_norm_, hidden_norm_, post_norm_, final_norm_;
+  ops::LinearWeight fc_, q_, kv_, o_, gate_up_, down_, head_;
+  Tensor input_norm_, hidden_norm_, post_norm_, final_norm_;  // [C]
+  at::ScalarType compute_ = at::kBFloat16;
 };
 
 }  // namespace aerie

@@ -12,10 +12,10 @@ namespace aerie {
 
 /// Rows of one forward pass; letters as in kernels/ops.h.
 struct ForwardInput {
-  Tensor tokens;        ///< [N] i64
-  Tensor positions;     ///< [N] i64; [3,N] for multi-axis RoPE
-  Tensor embeds;        ///< [N,C] optional: replaces the lookup where image or audio features stand
-  RaggedLayout layout;  ///< without `pages`: packed documents, causal within each
+  Tensor tokens;         ///< [N] i64
+  Tensor positions;      ///< [N] i64; [3,N] for multi-axis RoPE
+  Tensor embeds;         ///< [N,C] optional: used in place of the lookup of `tokens`, for all rows
+  RaggedLayout layout;   ///< without `pages`: packed documents, causal within each
   KvPool* kv = nullptr;  ///< required with `layout.pages`
   std::vector<int64_t>
       capture_layers;  ///< 0-based ids, output of layer i, ascending; [] captures nothing

@@ -1,0 +1,194 @@
+#include "draft_models/draft_config.h"
+
+#include <limits>
+
+#include "common/error.h"
+#include "target_models/hf_json.h"
+#include "target_models/model.h"
+
+namespace aerie {
+namespace {
+
+using nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+constexpr const char* kIdsKey = "eagle_aux_hidden_state_layer_ids";
+constexpr const char* kAfterLayersName = "residual stream after k layers";
+constexpr const char* kOutputOfName = "output of layer i, 0-based";
+
+int64_t id_offset(LayerIds ids) { return ids == LayerIds::kAfterLayers ? 1 : 0; }
+
+/// transformers 5's form; `with_theta` false gives transformers 4's rope_scaling.
+ordered_json rope_json(const RopeConfig& rope, bool with_theta) {
+  ordered_json json{{"rope_type", rope.type}};
+  if (with_theta) json["rope_theta"] = rope.theta;
+  if (rope.type != "default") json["factor"] = rope.factor;
+  if (rope.type == "llama3") {
+    json["low_freq_factor"] = rope.low_freq_factor;
+    json["high_freq_factor"] = rope.high_freq_factor;
+    json["original_max_position_embeddings"] = rope.original_max_position;
+  }
+  return json;
+}
+
+void check_layers(const std::vector<int64_t>& layers, int64_t target_layers,
+                  const std::string& where) {
+  AERIE_CHECK(!layers.empty(), "{}: no layer ids: give at least one", where);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    AERIE_CHECK(layers[i] >= 0 && layers[i] < target_layers,
+                "{}: layer {} (0-based) is not one of the target's {} layers", where, layers[i],
+                target_layers);
+    AERIE_CHECK(i == 0 || layers[i] > layers[i - 1],
+                "{}: layer ids [{}] must be ascending and each once, because the columns of fc "
+                "follow them: sort them",
+                where, fmt::join(layers, ","));
+  }
+}
+
+/// What would change the forward pass if it were ignored.
+void refuse_variants(const HfJson& file) {
+  const std::string& where = file.where();
+  const std::string name = file.require<std::vector<std::string>>("architectures").at(0);
+  AERIE_CHECK(name == "LlamaForCausalLMEagle3" || name == "Eagle3LlamaForCausalLM",
+              "{}: \"architectures\" names \"{}\"; an EAGLE-3 draft in the plain dialect is a "
+              "LlamaForCausalLMEagle3",
+              where, name);
+  const int64_t layers = file.require<int64_t>("num_hidden_layers");
+  AERIE_CHECK(layers == 1, "{}: \"num_hidden_layers\" is {}; a draft has 1", where, layers);
+  const HfJson inner = file.has("eagle_config") ? file.section("eagle_config") : HfJson({}, where);
+  for (const char* flag : {"norm_before_residual", "norm_before_fc", "norm_output", "fc_norm"}) {
+    const bool on = file.find<bool>(flag).value_or(false) || inner.find<bool>(flag).value_or(false);
+    AERIE_CHECK(!on, "{}: \"{}\" is true, and this variant of EAGLE-3 is not supported", where,
+                flag);
+  }
+  AERIE_CHECK(inner.find<bool>("use_aux_hidden_state").value_or(true),
+              "{}: eagle_config: \"use_aux_hidden_state\" is false: that is EAGLE-1/2, not EAGLE-3",
+              where);
+  AERIE_CHECK(!file.find<bool>("tie_word_embeddings").value_or(false),
+              "{}: \"tie_word_embeddings\" must be false: a draft has a head of its own", where);
+}
+
+std::vector<int64_t> read_ids(const HfJson& file) {
+  const auto top = file.find<std::vector<int64_t>>(kIdsKey);
+  std::optional<std::vector<int64_t>> inner;
+  if (file.has("eagle_config")) {
+    inner = file.section("eagle_config").find<std::vector<int64_t>>(kIdsKey);
+  }
+  AERIE_CHECK(top || inner, "{}: the key \"{}\" is missing: add it", file.where(), kIdsKey);
+  AERIE_CHECK(
+      !top || !inner || *top == *inner,
+      "{}: \"{}\" differs between the top level [{}] and eagle_config [{}]: make them equal",
+      file.where(), kIdsKey, fmt::join(*top, ","), fmt::join(*inner, ","));
+  return top ? *top : *inner;
+}
+
+/// The convention that our stamp states, or the caller's word for other files.
+LayerIds read_convention(const HfJson& file, std::optional<LayerIds> ids) {
+  if (!file.has("aerie")) {
+    AERIE_CHECK(ids.has_value(),
+                "{}: the file does not say how \"{}\" counts layers, and loaders disagree: state "
+                "the convention (after k layers as vLLM, or output of layer i as SGLang)",
+                file.where(), kIdsKey);
+    return *ids;
+  }
+  const std::string name = file.section("aerie").require<std::string>("layer_ids");
+  if (name == kAfterLayersName) return LayerIds::kAfterLayers;
+  AERIE_CHECK(name == kOutputOfName,
+              "{}: aerie: \"layer_ids\" is \"{}\" and must be \"{}\" or \"{}\"", file.where(), name,
+              kAfterLayersName, kOutputOfName);
+  return LayerIds::kOutputOfLayer;
+}
+
+}  // namespace
+
+DraftConfig draft_config_for(const ModelConfig& target, int64_t draft_vocab,
+                             std::vector<int64_t> capture_layers) {
+  if (capture_layers.empty()) capture_layers = default_capture_layers(target.layers);
+  check_layers(capture_layers, target.layers, "draft.layer_ids");
+  AERIE_CHECK(draft_vocab >= 1 && draft_vocab <= target.vocab,
+              "draft.vocab_size is {}, and must be between 1 and the target's vocabulary of {}",
+              draft_vocab, target.vocab);
+  return {.hidden = target.hidden,
+          .intermediate = target.intermediate,
+          .heads = target.heads,
+          .kv_heads = target.kv_heads,
+          .head_dim = target.head_dim,
+          .target_hidden = target.hidden,
+          .target_layers = target.layers,
+          .vocab = target.vocab,
+          .draft_vocab = draft_vocab,
+          .max_position = target.max_position,
+          .rms_norm_eps = target.rms_norm_eps,
+          .rope = target.rope,
+          .capture_layers = std::move(capture_layers)};
+}
+
+std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std::string& dtype) {
+  std::vector<int64_t> written = config.capture_layers;
+  for (int64_t& id : written) id += id_offset(ids);
+  const bool scaled = config.rope.type != "default";
+  const ordered_json json{
+      {"architectures", {"LlamaForCausalLMEagle3"}},
+      {"model_type", "llama"},
+      {"hidden_size", config.hidden},
+      {"intermediate_size", config.intermediate},
+      {"num_attention_heads", config.heads},
+      {"num_key_value_heads", config.kv_heads},
+      {"head_dim", config.head_dim},
+      {"num_hidden_layers", 1},
+      {"vocab_size", config.vocab},
+      {"draft_vocab_size", config.draft_vocab},
+      {"target_hidden_size", config.target_hidden},
+      {"max_position_embeddings", config.max_position},
+      {"rms_norm_eps", config.rms_norm_eps},
+      {"rope_theta", config.rope.theta},
+      {"rope_scaling", scaled ? rope_json(config.rope, false) : ordered_json()},
+      {"rope_parameters", rope_json(config.rope, true)},
+      {"hidden_act", "silu"},
+      {"attention_bias", false},
+      {"mlp_bias", false},
+      {"tie_word_embeddings", false},
+      {"torch_dtype", dtype},
+      {"num_aux_hidden_states", written.size()},
+      {kIdsKey, written},
+      {"norm_before_residual", false},
+      {"norm_before_fc", false},
+      {"norm_output", false},
+      {"fc_norm", false},
+      {"eagle_config",
+       {{kIdsKey, written}, {"use_aux_hidden_state", true}, {"norm_before_fc", false}}},
+      {"aerie",
+       {{"layer_ids", ids == LayerIds::kAfterLayers ? kAfterLayersName : kOutputOfName},
+        {"capture_layers", config.capture_layers},
+        {"target_layers", config.target_layers}}},
+  };
+  return json.dump(2) + "\n";
+}
+
+DraftConfig read_draft_config(const fs::path& directory, std::optional<LayerIds> ids) {
+  const ModelConfig body = read_model_config(directory);
+  const HfJson file = HfJson::read(directory / "config.json");
+  refuse_variants(file);
+  DraftConfig config = draft_config_for(body, file.require_size("draft_vocab_size"), {0});
+  config.target_hidden =
+      file.has("target_hidden_size") ? file.require_size("target_hidden_size") : config.hidden;
+  config.capture_layers = read_ids(file);
+  const int64_t offset = id_offset(read_convention(file, ids));
+  for (int64_t& id : config.capture_layers) id -= offset;
+  config.target_layers = 0;  // other files do not say
+  if (file.has("aerie")) {
+    const HfJson stamp = file.section("aerie");
+    config.target_layers = stamp.require_size("target_layers");
+    const auto ours = stamp.require<std::vector<int64_t>>("capture_layers");
+    AERIE_CHECK(ours == config.capture_layers,
+                "{}: \"{}\" means the outputs of layers [{}], but aerie.capture_layers says [{}]: "
+                "export the draft again",
+                file.where(), kIdsKey, fmt::join(config.capture_layers, ","), fmt::join(ours, ","));
+  }
+  const int64_t unknown = std::numeric_limits<int64_t>::max();
+  check_layers(config.capture_layers, config.target_layers > 0 ? config.target_layers : unknown,
+               fmt::format("{}: {}", file.where(), kIdsKey));
+  return config;
+}
+
+}  // namespace aerie

@@ -1,0 +1,79 @@
+// Names, shapes and first values of a draft's tensors.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/normal.h>
+#include <ATen/ops/ones.h>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "draft_models/draft.h"
+
+namespace aerie {
+
+std::vector<ParamShape> draft_param_shapes(const DraftConfig& c) {
+  const int64_t captured = static_cast<int64_t>(c.capture_layers.size()) * c.target_hidden;
+  const int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
+  return {
+      {"fc.weight", {c.hidden, captured}},
+      {"midlayer.hidden_norm.weight", {c.hidden}},
+      {"midlayer.input_layernorm.weight", {c.hidden}},
+      {"midlayer.post_attention_layernorm.weight", {c.hidden}},
+      {"midlayer.self_attn.q_proj.weight", {q_rows, 2 * c.hidden}},
+      {"midlayer.self_attn.kv_proj.weight", {2 * kv_rows, 2 * c.hidden}},
+      {"midlayer.self_attn.o_proj.weight", {c.hidden, q_rows}},
+      {"midlayer.mlp.gate_up_proj.weight", {2 * c.intermediate, c.hidden}},
+      {"midlayer.mlp.down_proj.weight", {c.hidden, c.intermediate}},
+      {"norm.weight", {c.hidden}},
+      {"lm_head.weight", {c.draft_vocab, c.hidden}},
+  };
+}
+
+const Tensor& DraftParams::at(const std::string& name) const {
+  for (const auto& [key, tensor] : tensors) {
+    if (key == name) return tensor;
+  }
+  fail("a draft has no tensor \"{}\"", name);
+}
+
+Tensor& DraftParams::at(const std::string& name) {
+  return const_cast<Tensor&>(std::as_const(*this).at(name));
+}
+
+DraftParams init_draft(const DraftConfig& config, const Tensor& head_rows, uint64_t seed) {
+  DraftParams params;
+  for (const auto& [name, shape] : draft_param_shapes(config)) {
+    Tensor value;
+    if (shape.size() == 1) {
+      value = at::ones(shape, at::kFloat);
+    } else if (name == "lm_head.weight" && head_rows.defined()) {
+      AERIE_CHECK(head_rows.sizes() == at::IntArrayRef(shape),
+                  "init_draft: head rows [{}] where the draft's head is [{}]",
+                  fmt::join(head_rows.sizes(), ","), fmt::join(shape, ","));
+      value = head_rows.to(at::kCPU, at::kFloat, false, /*copy=*/true);
+    } else {
+      // A stream of its own for each name: a tensor's values do not depend on the others.
+      const auto generator = at::detail::createCPUGenerator(hash_bytes(name, seed));
+      value = at::normal(0.0, 0.02, shape, generator);
+    }
+    params.tensors.emplace_back(name, value);
+  }
+  return params;
+}
+
+VocabMap make_vocab_map(const Tensor& draft_to_target, int64_t vocab) {
+  const Tensor ids = draft_to_target.to(at::kCPU, at::kLong).contiguous();
+  Tensor back = at::full({vocab}, -1, at::kLong);
+  const int64_t* id = ids.const_data_ptr<int64_t>();
+  int64_t* draft_of = back.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < ids.numel(); ++i) {
+    AERIE_CHECK(id[i] >= 0 && id[i] < vocab,
+                "draft id {} stands for target id {}, outside the vocabulary of {} tokens", i,
+                id[i], vocab);
+    AERIE_CHECK(draft_of[id[i]] < 0, "draft ids {} and {} stand for the same target id {}",
+                draft_of[id[i]], i, id[i]);
+    draft_of[id[i]] = i;
+  }
+  return {ids, back};
+}
+
+}  // namespace aerie

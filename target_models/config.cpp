@@ -1,0 +1,110 @@
+#include "target_models/config.h"
+
+#include <algorithm>
+
+#include "target_models/hf_json.h"
+#include "target_models/registry.h"
+#include "target_models/rope.h"
+
+namespace aerie {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Features that would change the result if they were ignored.
+void refuse_unsupported(const HfJson& file, const Family& family) {
+  const std::string& where = file.where();
+  AERIE_CHECK(
+      !file.has("quantization_config"),
+      "{}: \"quantization_config\": quantized weights are not supported; use the bf16 model",
+      where);
+  const std::string act = file.require<std::string>("hidden_act");
+  AERIE_CHECK(act == "silu", "{}: \"hidden_act\" is \"{}\", and only \"silu\" is supported", where,
+              act);
+  for (const char* key : {"attention_bias", "mlp_bias"}) {
+    AERIE_CHECK(!file.find<bool>(key).value_or(false),
+                "{}: \"{}\" is true: these biases are not supported for model_type \"{}\"", where,
+                key, family.model_type);
+  }
+  const bool window =
+      file.find<bool>("use_sliding_window")
+          .value_or(family.window_unless_null &&
+                    (file.has("sliding_window") || !file.object().contains("sliding_window")));
+  AERIE_CHECK(!window,
+              "{}: sliding-window attention (\"sliding_window\", \"use_sliding_window\") is not "
+              "supported; if the model attends in full, set \"sliding_window\" to null",
+              where);
+  const auto types = file.find<std::vector<std::string>>("layer_types");
+  for (const std::string& type : types.value_or(std::vector<std::string>{})) {
+    AERIE_CHECK(type == "full_attention",
+                "{}: \"layer_types\" holds \"{}\", and only \"full_attention\" is supported", where,
+                type);
+  }
+}
+
+void read_shapes(const HfJson& file, const Family& family, ModelConfig& config) {
+  config.layers = file.require_size("num_hidden_layers");
+  config.hidden = file.require_size("hidden_size");
+  config.intermediate = file.require_size("intermediate_size");
+  config.heads = file.require_size("num_attention_heads");
+  config.vocab = file.require_size("vocab_size");
+  config.max_position = file.require_size("max_position_embeddings");
+  const bool no_groups = !file.has("num_key_value_heads") && family.kv_heads_from_heads;
+  config.kv_heads = no_groups ? config.heads : file.require_size("num_key_value_heads");
+  const bool derived = !file.has("head_dim") && family.head_dim_from_hidden;
+  config.head_dim = derived ? config.hidden / config.heads : file.require_size("head_dim");
+  AERIE_CHECK(!derived || config.hidden % config.heads == 0,
+              "{}: \"hidden_size\" {} is no multiple of \"num_attention_heads\" {}", file.where(),
+              config.hidden, config.heads);
+  AERIE_CHECK(config.heads % config.kv_heads == 0,
+              "{}: \"num_attention_heads\" {} is no multiple of \"num_key_value_heads\" {}",
+              file.where(), config.heads, config.kv_heads);
+  AERIE_CHECK(config.head_dim % 2 == 0, "{}: \"head_dim\" is {} and must be even", file.where(),
+              config.head_dim);
+}
+
+std::vector<int64_t> read_eos_tokens(const HfJson& file, const fs::path& directory) {
+  std::vector<int64_t> tokens =
+      file.find<std::vector<int64_t>>("eos_token_id").value_or(std::vector<int64_t>{});
+  const fs::path generation = directory / "generation_config.json";
+  if (fs::exists(generation)) {
+    const auto more = HfJson::read(generation).find<std::vector<int64_t>>("eos_token_id");
+    if (more) tokens.insert(tokens.end(), more->begin(), more->end());
+  }
+  std::sort(tokens.begin(), tokens.end());
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+  return tokens;
+}
+
+std::string read_architecture(const HfJson& file) {
+  const auto names = file.require<std::vector<std::string>>("architectures");
+  AERIE_CHECK(!names.empty(), "{}: \"architectures\" is empty: name the model's class",
+              file.where());
+  return names[0];
+}
+
+}  // namespace
+
+ModelConfig read_model_config(const fs::path& directory) {
+  AERIE_CHECK(
+      fs::is_directory(directory),
+      "{} is no directory: give a Hugging Face model directory (config.json, *.safetensors)",
+      directory.string());
+  const HfJson file = HfJson::read(directory / "config.json");
+  ModelConfig config;
+  config.model_type = file.require<std::string>("model_type");
+  const Family& family = find_family(config.model_type, file.where());
+  refuse_unsupported(file, family);
+  read_shapes(file, family, config);
+  config.architecture = read_architecture(file);
+  config.rms_norm_eps = file.require<double>("rms_norm_eps");
+  config.rope = read_rope_config(file);
+  // The class default of all dense families.
+  config.tied_head = file.find<bool>("tie_word_embeddings").value_or(false);
+  config.qkv_bias = family.qkv_bias;
+  config.qk_norm = family.qk_norm;
+  config.eos_tokens = read_eos_tokens(file, directory);
+  return config;
+}
+
+}  // namespace aerie
