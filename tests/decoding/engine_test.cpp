@@ -98,7 +98,7 @@ TEST(Engine, EveryRequestGivesWhatItGivesAloneWhateverTheBudgetsArrivalsAndGuess
 TEST(Engine, NeverExceedsTheRowBudgetAndFillsItWhileAPromptWaits) {
   const FakeModel model;
   ChainDecoder decoder(std::make_unique<FakeDrafter>(model, 0.5), 3);
-  Engine engine(model, decoder, {{12, 24}, 200});
+  Engine engine(model, decoder, {{12, 24}, 400});
   std::mt19937 random(5);
   int64_t prompt_tokens = 0;
   for (int i = 0; i < 12; ++i) {
