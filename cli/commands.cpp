@@ -1,0 +1,41 @@
+#include "cli/commands.h"
+
+#include <ATen/Parallel.h>
+
+#include "common/log.h"
+#include "common/threads.h"
+
+namespace aerie::cli {
+
+void add_common_flags(CLI::App& command, CommonFlags& common) {
+  command.add_option("--device", common.device, "where to compute: cpu, cuda or cuda:N")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            const bool indexed = text.starts_with("cuda:") && text.size() > 5 &&
+                                 text.find_first_not_of("0123456789", 5) == std::string::npos;
+            return text == "cpu" || text == "cuda" || indexed ? "" : "must be cpu, cuda or cuda:N";
+          },
+          ""))
+      ->capture_default_str();
+  command.add_option("--dtype", common.dtype, "weights and activations")
+      ->check(CLI::IsMember({"bfloat16", "float32"}))
+      ->capture_default_str();
+  command.add_option("--threads", common.threads, "compute threads; default: every core")
+      ->check(CLI::Range(1, 1024));
+  command.add_flag("--quiet", common.quiet, "warnings and errors only");
+}
+
+void add_config_flags(CLI::App& command, CommonFlags& common, bool config_required) {
+  command.add_option("--config", common.config, "run file (YAML)")->required(config_required);
+  command.add_option("--set", common.set, "override a key of the run file: section.key=value")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void apply(const CommonFlags& common) {
+  at::set_num_threads(1);  // work that pays in parallel goes through common/threads.h
+  if (common.threads > 0) set_num_threads(common.threads);
+  if (common.quiet) log_quiet();
+}
+
+}  // namespace aerie::cli

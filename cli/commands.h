@@ -1,0 +1,31 @@
+// The subcommands of `aerie`: their flags, and which room does the work.
+#pragma once
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <vector>
+
+#include "configs/run_config.h"
+
+namespace aerie::cli {
+
+/// Flags of every command.
+struct CommonFlags {
+  std::string config;            ///< a run file; "": none
+  std::vector<std::string> set;  ///< "section.key=value"
+  std::string device = "cpu", dtype = "bfloat16";
+  int threads = 0;  ///< 0: every core that the process may use
+  bool quiet = false;
+};
+
+/// Each adds one subcommand, which runs as soon as the command line has been parsed.
+void add_info(CLI::App& app);
+
+/// Adds the common flags to `command`; `common` outlives it.
+void add_common_flags(CLI::App& command, CommonFlags& common);
+/// Adds --config and --set; `config_required` for commands that are described by a run file.
+void add_config_flags(CLI::App& command, CommonFlags& common, bool config_required);
+/// Sets threads and logging: the first thing that a command does.
+void apply(const CommonFlags& common);
+
+}  // namespace aerie::cli

@@ -1,0 +1,75 @@
+// aerie info: what this build and this machine are.
+#include <torch/version.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "kernels/machine.h"
+#include "kernels/ops.h"
+
+namespace aerie::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct InfoFlags {
+  CommonFlags common;
+  std::string directory;
+  bool json = false;
+};
+
+Json build_and_machine() {
+  const Machine machine = describe_machine();
+  return {
+      {"build",
+       {{"version", AERIE_VERSION},
+        {"type", AERIE_BUILD_TYPE},
+        {"compiler", "GCC " __VERSION__},
+        {"libtorch", TORCH_VERSION}}},
+      {"machine",
+       {{"cpu", machine.cpu},
+        {"cores", machine.cores},
+        {"threads", machine.threads},
+        {"memory_bytes", machine.memory_bytes},
+        {"read_bandwidth_bytes_per_second", ops::measure_read_bandwidth()}}},
+  };
+}
+
+void print_build_and_machine(const Json& info) {
+  const Json &build = info["build"], &machine = info["machine"];
+  const auto text = [](const Json& value) { return value.get<std::string>(); };
+  constexpr double kGigabyte = 1e9;
+  fmt::print("aerie      {}, {} build, {}, LibTorch {}\n", text(build["version"]),
+             text(build["type"]), text(build["compiler"]), text(build["libtorch"]));
+  fmt::print("cpu        {}\n", text(machine["cpu"]));
+  fmt::print("threads    {} on {} cores\n", machine["threads"].get<int>(),
+             machine["cores"].get<int>());
+  fmt::print("memory     {:.1f} GB, read at {:.1f} GB/s\n",
+             machine["memory_bytes"].get<double>() / kGigabyte,
+             machine["read_bandwidth_bytes_per_second"].get<double>() / kGigabyte);
+}
+
+void info_command(const InfoFlags& flags) {
+  const Json info = build_and_machine();
+  if (flags.json) {
+    fmt::print("{}\n", info.dump(2));
+  } else {
+    print_build_and_machine(info);
+  }
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  const auto flags = std::make_shared<InfoFlags>();
+  CLI::App* command = app.add_subcommand("info", "build, threads and measured memory bandwidth");
+  command->add_flag("--json", flags->json, "machine-readable, on stdout");
+  add_common_flags(*command, flags->common);
+  command->callback([flags] {
+    apply(flags->common);
+    info_command(*flags);
+  });
+}
+
+}  // namespace aerie::cli

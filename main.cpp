@@ -1,0 +1,40 @@
+// aerie: trains EAGLE-3 drafts and proves them. The subcommands are in cli/.
+#include <c10/util/Exception.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "cli/commands.h"
+
+namespace {
+
+constexpr int kFailed = 1, kWrongUsage = 2;
+
+int run(int argc, char** argv) {
+  CLI::App app("Trains EAGLE-3 draft models and decodes with them.", "aerie");
+  app.require_subcommand(1);
+  aerie::cli::add_info(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
+  return 0;
+}
+
+int report(const char* message) {
+  std::fprintf(stderr, "error: %s\n", message);
+  return kFailed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const c10::Error& error) {
+    return report(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return report(error.what());
+  }
+}
