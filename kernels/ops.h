@@ -86,10 +86,10 @@ Tensor ttt_attention(const Tensor& q, const Tensor& rows, const Tensor& k, const
 
 /// The frozen side of the distillation loss.
 struct Teacher {
-  Tensor hidden;                       ///< [T,C] last hidden states (after the final norm) of rows that label anything
+  Tensor hidden;  ///< [T,C] last hidden states (after the final norm) of rows that label anything
   const LinearWeight* head = nullptr;  ///< [V,C] target head
   Tensor target_of;                    ///< [W] i64: target id of a draft id, ascending
-  Tensor draft_of;                     ///< [V] i64: draft id of a target id, -1 outside the draft vocabulary
+  Tensor draft_of;  ///< [V] i64: draft id of a target id, -1 outside the draft vocabulary
 };
 /// One value a student row; all [M].
 struct HeadLoss {

@@ -128,7 +128,8 @@ TEST_F(RunConfigTest, WrongValuesNameTheLineAndWhatIsAllowed) {
 TEST_F(RunConfigTest, MalformedYamlNamesLineAndColumn) {
   EXPECT_THAT(error_of("train:\n  unroll: [1, 2\noptim:\n"),
               testing::MatchesRegex("run\\.yaml:3:[0-9]+: not valid YAML: .*"));
-  EXPECT_THAT(error_of("target:\n\tpath: m\n"), HasSubstr("run.yaml:2:6: not valid YAML: illegal map value"));
+  EXPECT_THAT(error_of("target:\n\tpath: m\n"),
+              HasSubstr("run.yaml:2:6: not valid YAML: illegal map value"));
   EXPECT_EQ(error_of("- a\n- b\n"),
             "run.yaml:1: must hold sections (\"train:\" and keys below it)");
   EXPECT_EQ(error_of("train: 5\n"), "run.yaml:1: section train must hold \"key: value\" lines");
