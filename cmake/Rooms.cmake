@@ -37,7 +37,7 @@ function(aerie_compile_options target)
 endfunction()
 
 # aerie_room(NAME LIBRARIES...): a static library of the folder's sources. Files in NAME/cpu/ that end in
-# _avx512.cpp or _amx.cpp are compiled for those instructions, without the precompiled header, and are called
+# _avx2.cpp, _avx512.cpp or _amx.cpp are compiled for those instructions, without the precompiled header, and are called
 # only after the run-time check.
 function(aerie_room name)
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${name}/*.cpp" "${CMAKE_SOURCE_DIR}/${name}/cpu/*.cpp")
@@ -56,6 +56,8 @@ function(aerie_room name)
     elseif(source MATCHES "_avx512\\.cpp$")
       set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS
         "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mfma;-O3")
+    elseif(source MATCHES "_avx2\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-mavx2;-mfma;-O3")
     endif()
   endforeach()
 endfunction()

@@ -1,5 +1,7 @@
 #include "kernels/composed.h"
 
+#include "kernels/cpu/cpu_ops.h"
+
 #include <limits>
 
 namespace aerie::ops::composed {
@@ -46,6 +48,11 @@ Tensor visible(const RaggedLayout& layout, int64_t chunk, int64_t rows, int64_t 
 }
 
 }  // namespace
+
+Tensor dense(const LinearWeight& weight) {
+  if (weight.weight.defined()) return weight.weight.detach();
+  return cpu::unpack(weight.packed, weight.out_features, weight.in_features);
+}
 
 Tensor linear(const Tensor& x, const Tensor& weight) {
   return at::linear(x, weight.to(x.scalar_type()));

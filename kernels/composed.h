@@ -6,6 +6,9 @@
 
 namespace aerie::ops::composed {
 
+/// The weight [O,I] itself, out of its tiles where only those are left; without its gradient.
+Tensor dense(const LinearWeight& weight);
+
 Tensor linear(const Tensor& x, const Tensor& weight);
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, double eps);

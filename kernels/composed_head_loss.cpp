@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "common/error.h"
+#include "kernels/composed.h"
 #include "kernels/training.h"
 
 namespace aerie::ops::composed {
@@ -22,10 +23,7 @@ at::ScalarType wide_type(const Tensor& x) {
 
 /// The weight as the computation sees it: rounded to the activations' type, then widened.
 Tensor wide_weight(const LinearWeight& weight, const Tensor& x) {
-  AERIE_CHECK(weight.weight.defined(),
-              "head_loss: the weight [{},{}] is packed for another kernel; build it in {}",
-              weight.out_features, weight.in_features, c10::toString(x.scalar_type()));
-  return weight.weight.detach().to(x.scalar_type()).to(wide_type(x));
+  return dense(weight).to(x.scalar_type()).to(wide_type(x));
 }
 
 Tensor upload(const std::vector<int64_t>& values, size_t begin, size_t end, const Tensor& like) {

@@ -3,6 +3,7 @@
 
 #include "common/error.h"
 #include "kernels/composed.h"
+#include "kernels/cpu/cpu_ops.h"
 
 namespace aerie::ops {
 namespace {
@@ -75,9 +76,13 @@ LinearWeight pack_linear(const Tensor& weight) {
   check_float("pack_linear", "weight", weight);
   check_shape("pack_linear", "weight", weight, {-1, -1});
   LinearWeight result;
-  result.weight = weight.detach().contiguous();
   result.out_features = weight.size(0);
   result.in_features = weight.size(1);
+  if (weight.is_cpu() && weight.scalar_type() == at::kBFloat16) {
+    result.packed = cpu::pack(weight, aerie::cpu::Source::kNK);
+  } else {
+    result.weight = weight.detach().contiguous();
+  }
   return result;
 }
 
@@ -89,13 +94,23 @@ LinearWeight pack_trainable(const Tensor& master, at::ScalarType compute, Linear
   previous.weight = master;
   previous.out_features = master.size(0);
   previous.in_features = master.size(1);
+  if (master.is_cpu() && compute == at::kBFloat16) {
+    previous.packed = cpu::pack(master, aerie::cpu::Source::kNK, previous.packed);
+    previous.packed_transpose =
+        cpu::pack(master, aerie::cpu::Source::kKN, previous.packed_transpose);
+  }
   return previous;
 }
 
 Tensor linear(const Tensor& x, const LinearWeight& weight) {
   check_float("linear", "x", x);
   check_shape("linear", "x", x, {-1, weight.in_features});
-  return composed::linear(x, weight.weight);
+  const bool records = at::GradMode::is_enabled() && (x.requires_grad() || weight.trainable());
+  if (weight.packed.defined() && !records) {
+    check_type("linear", "x (of a weight packed in bf16)", x, at::kBFloat16);
+    return cpu::linear(x, weight.packed, weight.out_features);
+  }
+  return composed::linear(x, weight.trainable() ? weight.weight : composed::dense(weight));
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {

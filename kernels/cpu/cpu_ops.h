@@ -1,0 +1,18 @@
+// Forward passes of the hand-written CPU kernels, on tensors. Arguments were checked by ops.cpp;
+// nothing here records itself for autograd.
+#pragma once
+#include "kernels/cpu/gemm.h"
+#include "kernels/ops.h"
+
+namespace aerie::ops::cpu {
+
+/// weight [O,I] f32 or bf16 -> tiles for y = x W^T (kNK) or, of the same weight, for dx = dy W
+/// (kKN). Reuses `out` where it has the right size.
+Tensor pack(const Tensor& weight, aerie::cpu::Source order, Tensor out = {});
+/// The [O,I] bf16 weight back out of its tiles.
+Tensor unpack(const Tensor& packed, int64_t out_features, int64_t in_features);
+
+/// x [N,I] bf16, tiles of [O,I] -> [N,O] bf16
+Tensor linear(const Tensor& x, const Tensor& packed, int64_t out_features);
+
+}  // namespace aerie::ops::cpu
