@@ -70,6 +70,11 @@ void check_layout(const Tensor& q, const RaggedLayout& layout) {
   }
 }
 
+template <typename... Tensors>
+bool wants_grad(const Tensors&... inputs) {
+  return at::GradMode::is_enabled() && (inputs.requires_grad() || ...);
+}
+
 }  // namespace
 
 LinearWeight pack_linear(const Tensor& weight) {
@@ -105,7 +110,7 @@ LinearWeight pack_trainable(const Tensor& master, at::ScalarType compute, Linear
 Tensor linear(const Tensor& x, const LinearWeight& weight) {
   check_float("linear", "x", x);
   check_shape("linear", "x", x, {-1, weight.in_features});
-  const bool records = at::GradMode::is_enabled() && (x.requires_grad() || weight.trainable());
+  const bool records = wants_grad(x) || (at::GradMode::is_enabled() && weight.trainable());
   if (weight.packed.defined() && !records) {
     check_type("linear", "x (of a weight packed in bf16)", x, at::kBFloat16);
     return cpu::linear(x, weight.packed, weight.out_features);
@@ -117,6 +122,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", "x", x);
   AERIE_CHECK(x.dim() >= 1, "rms_norm: x has no dimension");
   check_shape("rms_norm", "weight", weight, {x.size(-1)});
+  if (x.is_cpu() && !wants_grad(x, weight)) return cpu::rms_norm(x, weight, eps);
   return composed::rms_norm(x, weight, eps);
 }
 
@@ -126,6 +132,7 @@ Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, do
   check_shape("add_rms_norm_", "x", x, residual.sizes());
   check_type("add_rms_norm_", "x", x, residual.scalar_type());
   check_shape("add_rms_norm_", "weight", weight, {x.size(1)});
+  if (x.is_cpu() && residual.is_contiguous()) return cpu::add_rms_norm_(residual, x, weight, eps);
   return composed::add_rms_norm_(residual, x, weight, eps);
 }
 
@@ -135,6 +142,7 @@ Tensor swiglu(const Tensor& gate_up) {
   AERIE_CHECK(gate_up.size(1) % 2 == 0,
               "swiglu: gate_up has shape {}; its columns are [gate | up], so an even number",
               shape_of(gate_up));
+  if (gate_up.is_cpu() && !wants_grad(gate_up)) return cpu::swiglu(gate_up);
   return composed::swiglu(gate_up);
 }
 
@@ -160,6 +168,7 @@ Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table) {
   check_type("rope", "positions", positions, at::kLong);
   check_shape("rope", "table.cos", table.cos, {-1, x.size(2) / 2});
   check_shape("rope", "table.sin", table.sin, table.cos.sizes());
+  if (x.is_cpu() && !wants_grad(x)) return cpu::rope(x, positions, table);
   return composed::rope(x, positions, table);
 }
 

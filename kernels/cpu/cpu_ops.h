@@ -15,4 +15,10 @@ Tensor unpack(const Tensor& packed, int64_t out_features, int64_t in_features);
 /// x [N,I] bf16, tiles of [O,I] -> [N,O] bf16
 Tensor linear(const Tensor& x, const Tensor& packed, int64_t out_features);
 
+// As in ops.h; bf16 or f32. Rows may be slices of wider ones.
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
+Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, double eps);
+Tensor swiglu(const Tensor& gate_up);
+Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
+
 }  // namespace aerie::ops::cpu

@@ -1,23 +1,13 @@
 // The kernel as plain loops over the packed form; compiled once for any machine and once for AVX2
 // with FMA. Everything is in an unnamed namespace, so that the linker cannot mix the two.
 #pragma once
-#include <bit>
-
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/gemm_kernels.h"
 
 namespace aerie::cpu {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 4, kTileOutputs = 16, kTileSize = kTileOutputs * kKBlock;
-
-float widen(uint32_t high_bits) { return std::bit_cast<float>(high_bits); }
-
-bf16 narrow(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u)
-    return static_cast<bf16>(bits >> 16 | 0x40);                       // NaN stays NaN
-  return static_cast<bf16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);  // nearest, ties to even
-}
 
 /// sums [4][16] = four rows by one tile column of the panel
 void sum_tile(const bf16* const* a, const bf16* b, int64_t blocks, float (*sums)[kTileOutputs]) {
@@ -28,11 +18,10 @@ void sum_tile(const bf16* const* a, const bf16* b, int64_t blocks, float (*sums)
       __builtin_memcpy(both, b + pair * 2 * kTileOutputs, sizeof both);
       for (int64_t r = 0; r < kRowsAtOnce; ++r) {
         const bf16* x = a[r] + i * kKBlock + pair * 2;
-        const float even = widen(static_cast<uint32_t>(x[0]) << 16),
-                    odd = widen(static_cast<uint32_t>(x[1]) << 16);
+        const float even = widen(x[0]), odd = widen(x[1]);
         for (int64_t n = 0; n < kTileOutputs; ++n) {
-          acc[r][n] += even * widen(both[n] << 16);
-          acc[r][n] += odd * widen(both[n] & 0xffff0000u);
+          acc[r][n] += even * as_float(both[n] << 16);
+          acc[r][n] += odd * as_float(both[n] & 0xffff0000u);
         }
       }
     }
@@ -47,7 +36,7 @@ void write_tile(const Gemm& g, int64_t row, int64_t column, int64_t rows,
     const int64_t at = (row + r) * g.ldc + column;
     for (int64_t n = 0; n < columns; ++n) {
       if (g.c_bf16 != nullptr) {
-        g.c_bf16[at + n] = narrow(sums[r][n]);
+        g.c_bf16[at + n] = narrow<bf16>(sums[r][n]);
       } else {
         g.c_f32[at + n] = g.accumulate ? g.c_f32[at + n] + sums[r][n] : sums[r][n];
       }

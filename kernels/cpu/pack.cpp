@@ -1,9 +1,9 @@
 // Weights into tiles, and matrices transposed. Simple block loops: both are limited by memory.
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "common/threads.h"
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/gemm.h"
 
 namespace aerie::cpu {
@@ -12,12 +12,7 @@ namespace {
 constexpr int64_t kTileOutputs = 16, kPairs = kKBlock / 2, kTileSize = kTileOutputs * kKBlock;
 
 bf16 to_bf16(bf16 value) { return value; }
-
-bf16 to_bf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<bf16>(bits >> 16 | 0x40);
-  return static_cast<bf16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
+bf16 to_bf16(float value) { return narrow<bf16>(value); }
 
 /// A block of the source as [kTileOutputs outputs][kKBlock k], zero outside.
 template <typename T>
