@@ -64,6 +64,30 @@ class ArrayScanner {
   const fs::path& file_;
 };
 
+bool is_compressed(const fs::path& file) {
+  return file.extension() == ".gz" || file.extension() == ".zst";
+}
+
+/// A file's text: mapped, or decompressed into memory.
+class Content {
+ public:
+  explicit Content(const fs::path& file) {
+    if (is_compressed(file)) {
+      unpacked_ = read_text(file);
+    } else {
+      map_.emplace(file);
+    }
+  }
+  std::string_view text() const {
+    if (!map_) return unpacked_;
+    return {reinterpret_cast<const char*>(map_->data()), map_->size()};
+  }
+
+ private:
+  std::string unpacked_;
+  std::optional<MappedFile> map_;
+};
+
 int64_t rows_of_lines(std::string_view text,
                       const std::function<void(std::string_view, int64_t)>& row) {
   int64_t line = 0, rows = 0;
@@ -83,8 +107,7 @@ int64_t rows_of_lines(std::string_view text,
 }  // namespace
 
 std::string read_text(const fs::path& file) {
-  const std::string suffix = file.extension();
-  if (suffix != ".gz" && suffix != ".zst") return read_file(file);
+  if (!is_compressed(file)) return read_file(file);
   AERIE_CHECK(fs::exists(file), "{} does not exist", file.string());
   const std::string name = file.string();
   HfBytes bytes{};
@@ -93,8 +116,8 @@ std::string read_text(const fs::path& file) {
 }
 
 void for_each_row(const fs::path& file, const std::function<void(std::string_view, int64_t)>& row) {
-  const std::string content = read_text(file);
-  std::string_view text = content;
+  const Content content(file);
+  std::string_view text = content.text();
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   const size_t first = text.find_first_not_of(kBlank);
   int64_t rows = 0;

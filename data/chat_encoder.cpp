@@ -1,0 +1,166 @@
+#include "data/chat_encoder.h"
+
+#include "common/error.h"
+#include "common/files.h"
+
+namespace aerie {
+namespace {
+
+/// The content without a leading <think>...</think>.
+std::string without_reasoning(const std::string& content) {
+  const size_t end = content.find("</think>");
+  if (end == std::string::npos) return content;
+  const size_t answer = content.find_first_not_of("\n", end + 8);
+  return answer == std::string::npos ? "" : content.substr(answer);
+}
+
+void drop_reasoning(Json& message) {
+  for (const char* key : {"reasoning_content", "thinking", "reasoning"}) message.erase(key);
+  if (message.at("content").is_string())
+    message["content"] = without_reasoning(message.at("content"));
+}
+
+bool says_nothing(const Json& message) {
+  const Json& content = message.at("content");
+  const bool silent =
+      content.is_null() || content.empty() ||
+      (content.is_string() &&
+       content.get_ref<const std::string&>().find_first_not_of(" \t\r\n") == std::string::npos);
+  return silent && (!message.contains("tool_calls") || message.at("tool_calls").empty());
+}
+
+void check_messages(const Json& messages) {
+  bool answered = false;
+  for (const Json& message : messages) {
+    if (message.at("content").is_array())
+      throw RowError("image or audio part", "this run is of text only");
+    if (message.at("role") != "assistant") continue;
+    answered = true;
+    if (says_nothing(message)) throw RowError("empty assistant turn", "");
+  }
+  if (!answered) throw RowError("no assistant turn", "");
+}
+
+/// Turns of a mask that came with the row: its runs of ones.
+std::vector<std::array<int32_t, 2>> runs_of(const std::vector<uint8_t>& mask) {
+  std::vector<std::array<int32_t, 2>> runs;
+  for (size_t i = 0; i < mask.size(); ++i) {
+    if (!mask[i]) continue;
+    const auto at = static_cast<int32_t>(i);
+    if (i > 0 && mask[i - 1]) {
+      runs.back()[1] = at + 1;
+    } else {
+      runs.push_back({at, at + 1});
+    }
+  }
+  return runs;
+}
+
+Json parse_variables(const std::string& text) {
+  const Json variables = Json::parse(text, nullptr, false);
+  AERIE_CHECK(variables.is_object(), "template variables must be a JSON object, not: {}", text);
+  return variables;
+}
+
+}  // namespace
+
+ChatEncoder::ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                         ChatOptions options)
+    : tokenizer_(tokenizer),
+      template_(chat_template),
+      options_(std::move(options)),
+      variables_(parse_variables(options_.variables)) {
+  if (!options_.assistant_header.empty()) {
+    markers_ = {options_.assistant_header, options_.end_of_turn, ""};
+    return;
+  }
+  try {
+    markers_ = find_turn_markers(template_, tokenizer_, variables_);
+  } catch (const Error&) {
+    if (!template_.has_generation_tag()) throw;  // otherwise the template marks the turns itself
+  }
+  if (!options_.end_of_turn.empty()) markers_.end_of_turn = options_.end_of_turn;
+}
+
+Json ChatEncoder::prepare(const Json& messages) const {
+  Json prepared = messages;
+  if (options_.keep_reasoning) return prepared;
+  for (Json& message : prepared)
+    if (message.at("role") == "assistant") drop_reasoning(message);
+  return prepared;
+}
+
+std::vector<ByteSpan> ChatEncoder::spans_of(const RenderedChat& chat, const Json& messages) const {
+  std::vector<ByteSpan> spans = template_.has_generation_tag()
+                                    ? mend_generation_spans(chat.text, chat.generation, markers_)
+                                    : assistant_spans(chat.text, messages, markers_);
+  if (options_.last_turn_only && spans.size() > 1) spans.erase(spans.begin(), spans.end() - 1);
+  return spans;
+}
+
+EncodedChat ChatEncoder::encode(const Conversation& conversation) const {
+  if (conversation.tokenised()) return encode_tokenised(conversation);
+  const Json messages = prepare(conversation.messages);
+  check_messages(messages);
+  Json variables = variables_;
+  variables.update(conversation.variables);
+  RenderedChat chat;
+  try {
+    chat = template_.render(messages, false, variables);
+  } catch (const Error& e) {
+    throw RowError("refused by the chat template", e.what());
+  }
+  const std::vector<ByteSpan> spans = spans_of(chat, messages);
+  EncodedChat encoded;
+  Encoding encoding = tokenizer_.encode(chat.text);
+  mark_tokens(encoding, spans, encoded);
+  encoded.ids = std::move(encoding.ids);
+  encoded.text = std::move(chat.text);
+  return encoded;
+}
+
+EncodedChat ChatEncoder::encode_tokenised(const Conversation& conversation) const {
+  for (const int32_t id : conversation.input_ids)
+    if (id < 0 || id >= tokenizer_.vocab_size())
+      throw RowError("token id out of range",
+                     fmt::format("{} of a vocabulary of {}", id, tokenizer_.vocab_size()));
+  EncodedChat encoded;
+  encoded.ids = conversation.input_ids;
+  encoded.assistant = conversation.loss_mask;
+  encoded.turns = runs_of(encoded.assistant);
+  if (options_.last_turn_only && encoded.turns.size() > 1) {
+    encoded.turns.erase(encoded.turns.begin(), encoded.turns.end() - 1);
+    std::fill_n(encoded.assistant.begin(), encoded.turns[0][0], uint8_t{0});
+  }
+  return encoded;
+}
+
+std::vector<int32_t> ChatEncoder::encode_prompt(const Json& messages, const Json& variables) const {
+  Json all = variables_;
+  all.update(variables);
+  return tokenizer_.encode(template_.render(prepare(messages), true, all).text).ids;
+}
+
+std::string ChatEncoder::fingerprint() const {
+  return hash_hex(fmt::format("{} {} {} {} {}\n{}\n{}\n{}", tokenizer_.fingerprint(),
+                              template_.fingerprint(), options_.last_turn_only,
+                              options_.keep_reasoning, options_.variables, markers_.header,
+                              markers_.end_of_turn, markers_.forced));
+}
+
+void mark_tokens(const Encoding& encoding, const std::vector<ByteSpan>& spans,
+                 EncodedChat& encoded) {
+  encoded.assistant.assign(encoding.ids.size(), 0);
+  size_t token = 0;
+  for (const ByteSpan& span : spans) {
+    while (token < encoding.ids.size() && encoding.offsets[token][1] <= span.begin) ++token;
+    const size_t begin = token;
+    while (token < encoding.ids.size() && encoding.offsets[token][0] < span.end) {
+      encoded.assistant[token++] = 1;
+    }
+    if (token > begin)
+      encoded.turns.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(token)});
+  }
+}
+
+}  // namespace aerie

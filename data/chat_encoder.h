@@ -1,0 +1,64 @@
+// Conversations to token ids with the mask of what the assistant wrote.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/chat_template.h"
+#include "data/conversation.h"
+#include "data/tokenizer.h"
+#include "data/turns.h"
+
+namespace aerie {
+
+struct ChatOptions {
+  bool last_turn_only = false;   // only the last assistant turn is supervised
+  bool keep_reasoning = true;    // false: <think>...</think> and reasoning fields are left out
+  std::string assistant_header;  // "": found from the template
+  std::string end_of_turn;       // "": found from the template
+  std::string variables = "{}";  // JSON object that the template sees ("enable_thinking", ...)
+};
+
+struct EncodedChat {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> assistant;  // 1: the assistant wrote this token (end of turn included)
+  std::vector<std::array<int32_t, 2>> turns;  // tokens [begin, end) of each supervised turn
+  std::string text;                           // empty for rows that came tokenised
+};
+
+/// Keeps references to tokenizer and template. Safe to use from several threads at once.
+class ChatEncoder {
+ public:
+  /// Throws Error if the template hides its structure (see find_turn_markers).
+  ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template, ChatOptions options);
+
+  /// A whole conversation. A token belongs to a turn if any of its bytes does. Throws RowError:
+  /// refused by the template, no or an empty assistant turn, ids out of range, image or audio
+  /// parts.
+  EncodedChat encode(const Conversation& conversation) const;
+  /// `messages` rendered with the generation prompt: where the model continues. Throws Error with
+  /// the template's message if it refuses.
+  std::vector<int32_t> encode_prompt(const Json& messages, const Json& variables) const;
+
+  const TurnMarkers& markers() const { return markers_; }
+  /// Hash of all that decides ids and mask.
+  std::string fingerprint() const;
+
+ private:
+  EncodedChat encode_tokenised(const Conversation& conversation) const;
+  Json prepare(const Json& messages) const;
+  std::vector<ByteSpan> spans_of(const RenderedChat& chat, const Json& messages) const;
+
+  const Tokenizer& tokenizer_;
+  const ChatTemplate& template_;
+  ChatOptions options_;
+  Json variables_;
+  TurnMarkers markers_;
+};
+
+/// Marks in `encoded` (offsets in bytes of a text) the tokens that touch a span.
+void mark_tokens(const Encoding& encoding, const std::vector<ByteSpan>& spans,
+                 EncodedChat& encoded);
+
+}  // namespace aerie

@@ -1,0 +1,23 @@
+// One split of the data: rows in, token shards out.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/chat_encoder.h"
+#include "data/prepare.h"
+
+namespace aerie {
+
+struct SplitJob {
+  std::string name;  // "train", "heldout": for messages
+  std::vector<std::filesystem::path> inputs;
+  std::filesystem::path output;
+  int64_t max_length = 0;
+  double max_bad_rows = 0;
+};
+
+/// Writes the shards of a split, or finds them up to date.
+SplitReport prepare_split(const SplitJob& job, const ChatEncoder& encoder);
+
+}  // namespace aerie

@@ -1,0 +1,155 @@
+#include "data/token_shards.h"
+
+#include <ATen/ops/from_blob.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "common/files.h"
+
+namespace aerie {
+namespace {
+
+constexpr int kFormat = 1;
+
+template <typename T>
+std::span<const T> values(const SafetensorsFile& file, const char* name) {
+  const at::Tensor tensor = file.tensor(name);
+  AERIE_CHECK(tensor.scalar_type() == c10::CppTypeToScalarType<T>::value && tensor.dim() == 1,
+              "{}: tensor '{}' is not a list of {}: prepare the data again", file.path().string(),
+              name, c10::toString(c10::CppTypeToScalarType<T>::value));
+  // The map keeps these bytes where they are: every tensor is aligned in files that we write.
+  return {tensor.const_data_ptr<T>(), static_cast<size_t>(tensor.numel())};
+}
+
+template <typename T>
+at::Tensor as_tensor(std::vector<T>& values) {
+  return at::from_blob(values.data(), {static_cast<int64_t>(values.size())},
+                       c10::CppTypeToScalarType<T>::value);
+}
+
+/// Starts must begin at 0, never fall, and end at the size of what they cut.
+void check_starts(std::span<const int64_t> starts, size_t size, const SafetensorsFile& file,
+                  const char* name) {
+  const bool sound = !starts.empty() && starts.front() == 0 &&
+                     std::is_sorted(starts.begin(), starts.end()) &&
+                     starts.back() == static_cast<int64_t>(size);
+  AERIE_CHECK(sound, "{}: '{}' does not cut the shard into documents: prepare the data again",
+              file.path().string(), name);
+}
+
+nlohmann::json read_index(const fs::path& file) {
+  AERIE_CHECK(fs::exists(file), "{} does not exist: run aerie prepare", file.string());
+  const nlohmann::json index = nlohmann::json::parse(read_file(file), nullptr, false);
+  AERIE_CHECK(index.is_object() && index.value("format", 0) == kFormat,
+              "{}: not an index of format {}: prepare the data again", file.string(), kFormat);
+  return index;
+}
+
+fs::path shard_name(int64_t number) { return fmt::format("shard-{:05}.safetensors", number); }
+
+}  // namespace
+
+TokenShards::Shard TokenShards::open_shard(const fs::path& path) {
+  SafetensorsFile file(path);
+  Shard shard{file, values<int32_t>(file, "ids"),   values<uint8_t>(file, "assistant"),
+              {},   values<int64_t>(file, "start"), values<int64_t>(file, "name_start")};
+  const std::span<const uint8_t> names = values<uint8_t>(file, "names");
+  shard.names = {reinterpret_cast<const char*>(names.data()), names.size()};
+  check_starts(shard.start, shard.ids.size(), file, "start");
+  check_starts(shard.name_start, shard.names.size(), file, "name_start");
+  AERIE_CHECK(
+      shard.ids.size() == shard.assistant.size() && shard.start.size() == shard.name_start.size(),
+      "{}: ids, mask and names are of different documents: prepare the data again", path.string());
+  return shard;
+}
+
+TokenShards::TokenShards(const fs::path& directory) {
+  const fs::path file = directory / "index.json";
+  const nlohmann::json index = read_index(file);
+  const int64_t shards = index.value("shards", int64_t{0});
+  for (int64_t i = 0; i < shards; ++i) {
+    shards_.push_back(open_shard(directory / shard_name(i)));
+    for (size_t d = 0; d + 1 < shards_.back().start.size(); ++d)
+      place_.push_back({static_cast<int32_t>(i), static_cast<int32_t>(d)});
+    tokens_ += static_cast<int64_t>(shards_.back().ids.size());
+  }
+  supervised_ = index.value("supervised", int64_t{0});
+  key_ = index.value("key", "");
+  AERIE_CHECK(size() > 0 && size() == index.value("documents", int64_t{0}) &&
+                  tokens_ == index.value("tokens", int64_t{0}),
+              "{}: the shards hold {} documents of {} tokens, which is not what the index says: "
+              "prepare the data again",
+              file.string(), size(), tokens_);
+}
+
+Document TokenShards::operator[](int64_t document) const {
+  const auto [number, index] = place_.at(static_cast<size_t>(document));
+  const Shard& shard = shards_[static_cast<size_t>(number)];
+  const auto i = static_cast<size_t>(index);
+  const auto begin = static_cast<size_t>(shard.start[i]);
+  const size_t size = static_cast<size_t>(shard.start[i + 1]) - begin;
+  const auto name = static_cast<size_t>(shard.name_start[i]);
+  return {shard.ids.subspan(begin, size),
+          shard.assistant.subspan(begin, size),
+          {shard.names.data() + name, static_cast<size_t>(shard.name_start[i + 1]) - name}};
+}
+
+ShardWriter::ShardWriter(const fs::path& directory, int64_t shard_tokens)
+    : directory_(directory), shard_tokens_(shard_tokens) {
+  fs::create_directories(directory);
+}
+
+void ShardWriter::add(std::span<const int32_t> ids, std::span<const uint8_t> assistant,
+                      std::string_view name) {
+  AERIE_CHECK(ids.size() == assistant.size(), "document {}: {} ids and {} mask entries", name,
+              ids.size(), assistant.size());
+  ids_.insert(ids_.end(), ids.begin(), ids.end());
+  assistant_.insert(assistant_.end(), assistant.begin(), assistant.end());
+  names_ += name;
+  start_.push_back(static_cast<int64_t>(ids_.size()));
+  name_start_.push_back(static_cast<int64_t>(names_.size()));
+  supervised_ += std::count(assistant.begin(), assistant.end(), uint8_t{1});
+  if (static_cast<int64_t>(ids_.size()) >= shard_tokens_) flush();
+}
+
+void ShardWriter::flush() {
+  documents_ += static_cast<int64_t>(start_.size()) - 1;
+  tokens_ += static_cast<int64_t>(ids_.size());
+  std::vector<uint8_t> names(names_.begin(), names_.end());
+  // Widest first: every tensor is then aligned.
+  write_safetensors(directory_ / shard_name(shards_++), {{"start", as_tensor(start_)},
+                                                         {"name_start", as_tensor(name_start_)},
+                                                         {"ids", as_tensor(ids_)},
+                                                         {"assistant", as_tensor(assistant_)},
+                                                         {"names", as_tensor(names)}});
+  ids_.clear();
+  assistant_.clear();
+  names_.clear();
+  start_.assign(1, 0);
+  name_start_.assign(1, 0);
+}
+
+void ShardWriter::finish(const std::string& key) {
+  if (start_.size() > 1) flush();
+  AERIE_CHECK(documents_ > 0, "{}: no document was left to write: the input has no usable row",
+              directory_.string());
+  const nlohmann::json index = {{"format", kFormat}, {"key", key},
+                                {"shards", shards_}, {"documents", documents_},
+                                {"tokens", tokens_}, {"supervised", supervised_}};
+  write_file_atomic(directory_ / "index.json", index.dump(2) + "\n");
+}
+
+int64_t truncated_size(std::span<const uint8_t> assistant, int64_t limit) {
+  const auto size = static_cast<int64_t>(assistant.size());
+  if (size <= limit) return size;
+  int64_t end = limit;
+  // A turn ends at `end` if the token before it is the assistant's and the one at it is not.
+  const auto turn_ends = [&](int64_t at) {
+    return assistant[static_cast<size_t>(at - 1)] && !assistant[static_cast<size_t>(at)];
+  };
+  while (end > 0 && !turn_ends(end)) --end;
+  return end > 0 ? end : limit;
+}
+
+}  // namespace aerie

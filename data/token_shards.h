@@ -1,0 +1,79 @@
+// Tokenised documents on disk, memory-mapped: a directory of safetensors shards and an index.json.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/safetensors.h"
+
+namespace aerie {
+
+/// A document inside a mapped shard; valid as long as its TokenShards.
+struct Document {
+  std::span<const int32_t> ids;
+  std::span<const uint8_t> assistant;  // 1: written by the assistant
+  std::string_view name;               // the row's id, else file:line
+
+  int64_t size() const { return static_cast<int64_t>(ids.size()); }
+};
+
+/// Reads what ShardWriter wrote. Opening checks every shard's header and the index against it.
+class TokenShards {
+ public:
+  /// Throws Error naming the directory and what is wrong with it.
+  explicit TokenShards(const std::filesystem::path& directory);
+
+  int64_t size() const { return static_cast<int64_t>(place_.size()); }
+  Document operator[](int64_t document) const;
+  int64_t tokens() const { return tokens_; }
+  int64_t supervised() const { return supervised_; }
+  /// What the documents were made from; see ShardWriter::finish.
+  const std::string& key() const { return key_; }
+
+ private:
+  struct Shard {
+    SafetensorsFile file;
+    std::span<const int32_t> ids;
+    std::span<const uint8_t> assistant;
+    std::span<const char> names;
+    std::span<const int64_t> start, name_start;  // [documents + 1]
+  };
+  static Shard open_shard(const std::filesystem::path& file);
+
+  std::vector<Shard> shards_;
+  std::vector<std::array<int32_t, 2>> place_;  // document -> shard, index in it
+  int64_t tokens_ = 0, supervised_ = 0;
+  std::string key_;
+};
+
+/// Collects documents and writes a shard whenever one is full.
+class ShardWriter {
+ public:
+  explicit ShardWriter(const std::filesystem::path& directory,
+                       int64_t shard_tokens = int64_t{1} << 26);
+  void add(std::span<const int32_t> ids, std::span<const uint8_t> assistant, std::string_view name);
+  /// Writes the last shard and the index with `key`. Throws Error if there are no documents.
+  void finish(const std::string& key);
+
+ private:
+  void flush();
+
+  std::filesystem::path directory_;
+  int64_t shard_tokens_;
+  std::vector<int32_t> ids_;
+  std::vector<uint8_t> assistant_;
+  std::vector<int64_t> start_{0}, name_start_{0};
+  std::string names_;
+  int64_t shards_ = 0, documents_ = 0, tokens_ = 0, supervised_ = 0;
+};
+
+/// Where a document is cut to have at most `limit` tokens: at the end of the last assistant turn
+/// that fits, or, if not even the first one does, at `limit` inside it. The whole size if it fits.
+int64_t truncated_size(std::span<const uint8_t> assistant, int64_t limit);
+
+}  // namespace aerie
