@@ -82,19 +82,21 @@ __device__ Tile tile_of_block(const Keys& keys, const Attention& args) {
 template <typename T>
 struct Shared {
   static constexpr int kPad = 16 / sizeof(T);
-  float* q;  // [kQueries,D]
+  float* q;         // [kQueries,D]
+  float* exchange;  // [kThreads,kQueriesOfWarp]
   T *k, *v;  // [kKeys,stride]
   int head_dim, stride;
 
   __device__ explicit Shared(int d) : head_dim(d), stride(d + kPad) {
     q = dynamic_shared<float>();
-    k = reinterpret_cast<T*>(q + kQueries * head_dim);
+    exchange = q + kQueries * head_dim;
+    k = reinterpret_cast<T*>(exchange + kThreads * kQueriesOfWarp);
     v = k + kKeys * stride;
   }
   /// Behind q, k and v.
   __device__ float* rest() const { return reinterpret_cast<float*>(v + kKeys * stride); }
   static int64_t bytes(int64_t d) {
-    return kQueries * d * 4 + 2 * kKeys * (d + kPad) * int64_t(sizeof(T));
+    return (kQueries * d + kThreads * kQueriesOfWarp) * 4 + 2 * kKeys * (d + kPad) * int64_t(sizeof(T));
   }
 };
 
@@ -173,6 +175,16 @@ __device__ __forceinline__ void store_pairs(T* row, int head_dim, const float (&
   }
 }
 
+/// A value a query of the warp, from every lane to all lanes: one 16-byte read by all where shuffles would take four.
+__device__ __forceinline__ void share_with_warp(float* exchange, const float (&values)[kQueriesOfWarp]) {
+  static_assert(kQueriesOfWarp == 4);
+  store(exchange + threadIdx.x * kQueriesOfWarp, Pack<float, 4>{{values[0], values[1], values[2], values[3]}});
+  __syncwarp();
+}
+__device__ __forceinline__ Pack<float, kQueriesOfWarp> shared_by_lane(const float* exchange, int lane) {
+  return load<kQueriesOfWarp>(exchange + (threadIdx.x / kWarp * kWarp + lane) * kQueriesOfWarp);
+}
+
 /// Adds the tile in shared memory to the warp's queries.
 template <typename T, int kPairs, typename Keys>
 __device__ void attend_keys(const Shared<T>& shared, const Keys& keys, const Tile& tile,
@@ -193,12 +205,13 @@ __device__ void attend_keys(const Shared<T>& shared, const Keys& keys, const Til
     parts[u].sum = parts[u].sum * keep + warp_reduce<Sum>(weights[u]);
     for (int i = 0; i < 2 * kPairs; ++i) parts[u].out[i] *= keep;
   }
+  share_with_warp(shared.exchange, weights);
   for (int key = 0; key < kKeys; ++key) {
     float values[2 * kPairs];
     load_pairs<kPairs>(shared.v + key * shared.stride, shared.head_dim, values);
+    const auto weight = shared_by_lane(shared.exchange, key);
     for (int u = 0; u < kQueriesOfWarp; ++u) {
-      const float weight = __shfl_sync(kAllLanes, weights[u], key);
-      for (int i = 0; i < 2 * kPairs; ++i) parts[u].out[i] += weight * values[i];
+      for (int i = 0; i < 2 * kPairs; ++i) parts[u].out[i] += weight.at[u] * values[i];
     }
   }
 }

@@ -79,12 +79,13 @@ __global__ void __launch_bounds__(kThreads) grad_q_kernel(PackedAttentionBackwar
     __syncthreads();
     float p[kQueriesOfWarp], ds[kQueriesOfWarp];
     score_gradients(shared, args, tile, position, p, ds);
+    share_with_warp(shared.exchange, ds);
     for (int key = 0; key < kKeys; ++key) {
       float k[2 * kPairs];
       load_pairs<kPairs>(shared.k + key * shared.stride, shared.head_dim, k);
+      const auto factor = shared_by_lane(shared.exchange, key);
       for (int u = 0; u < kQueriesOfWarp; ++u) {
-        const float factor = __shfl_sync(kAllLanes, ds[u], key);
-        for (int i = 0; i < 2 * kPairs; ++i) sums[u][i] += factor * k[i];
+        for (int i = 0; i < 2 * kPairs; ++i) sums[u][i] += factor.at[u] * k[i];
       }
     }
   }

@@ -1,6 +1,7 @@
 #include "tests/kernels/cuda/emulator/emulator.h"
 
 #include <fmt/format.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -21,18 +22,38 @@ constexpr std::byte kPoison{0xff};  // a NaN in every float type
 
 enum class Wait { kNone, kBlock, kWarp, kDone };
 
+/// Where a fiber or the scheduler stands. A fiber begins by ucontext; afterwards setjmp and longjmp switch, which, unlike
+/// swapcontext, make no system call. Under the address sanitizer, which follows only swapcontext, that does all.
+struct Context {
+  ucontext_t start{};
+  jmp_buf place{};
+  bool started = false;
+};
+
+#ifdef __SANITIZE_ADDRESS__
+void switch_context(Context& from, Context& to) { swapcontext(&from.start, &to.start); }
+#else
+void switch_context(Context& from, Context& to) {
+  if (_setjmp(from.place) != 0) return;
+  from.started = true;
+  if (to.started) _longjmp(to.place, 1);
+  setcontext(&to.start);
+}
+#endif
+
 struct Fiber {
-  ucontext_t context{};
+  Context context;
   std::unique_ptr<std::byte[]> stack;
   Wait wait = Wait::kNone;
   Where where;
   unsigned mask = 0;   // of the lanes it waits for
   uint64_t given = 0;  // to those lanes
-  std::array<uint64_t, 32> received{};
+  const std::array<uint64_t, 32>* received = nullptr;  // from them
+  std::array<uint64_t, 32> gathered{};                 // what the group of which this is the first lane exchanged
 };
 
 struct Block {
-  ucontext_t scheduler{};
+  Context scheduler;
   std::vector<Fiber> fibers;
   std::vector<unsigned> turns;  // the order of turns
   std::vector<std::byte> shared;
@@ -73,55 +94,58 @@ void enter_fiber() {
   }
   Fiber& self = block.fibers[block.running];
   self.wait = Wait::kDone;
-  swapcontext(&self.context, &block.scheduler);
+  switch_context(self.context, block.scheduler);
 }
 
 void start_fiber(Fiber& fiber) {
   fiber.wait = Wait::kNone;
   if (!fiber.stack) fiber.stack.reset(new std::byte[kStackBytes]);
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack.get();
-  fiber.context.uc_stack.ss_size = kStackBytes;
-  fiber.context.uc_link = nullptr;
-  makecontext(&fiber.context, enter_fiber, 0);
+  fiber.context.started = false;
+  ucontext_t& start = fiber.context.start;
+  getcontext(&start);
+  start.uc_stack.ss_sp = fiber.stack.get();
+  start.uc_stack.ss_size = kStackBytes;
+  start.uc_link = nullptr;
+  makecontext(&start, enter_fiber, 0);
 }
 
 void pause_fiber(Wait wait, const Where& where) {
   Fiber& self = block.fibers[block.running];
   self.wait = wait;
   self.where = where;
-  swapcontext(&self.context, &block.scheduler);
+  switch_context(self.context, block.scheduler);
 }
 
 bool same_place(const Where& a, const Where& b) {
   return a.line() == b.line() && a.column() == b.column();
 }
 
-/// Lets the lanes of every complete group of a warp go on. Returns whether there was one.
+/// Whether all lanes that `leader` waits for wait with it; then lets them go on with each other's values.
+bool release_group(size_t warp, Fiber& leader) {
+  const size_t lanes = std::min<size_t>(32, block.fibers.size() - warp);
+  for (size_t lane = 0; lane < 32; ++lane) {
+    if (!(leader.mask >> lane & 1u)) continue;
+    if (lane >= lanes) return false;
+    const Fiber& fiber = block.fibers[warp + lane];
+    if (fiber.wait != Wait::kWarp || fiber.mask != leader.mask) return false;
+    if (!same_place(fiber.where, leader.where)) return false;
+    leader.gathered[lane] = fiber.given;
+  }
+  for (size_t lane = 0; lane < lanes; ++lane) {
+    if (!(leader.mask >> lane & 1u)) continue;
+    block.fibers[warp + lane].received = &leader.gathered;
+    block.fibers[warp + lane].wait = Wait::kNone;
+  }
+  return true;
+}
+
+/// Lets every complete group of lanes go on. Returns whether there was one.
 bool release_warps() {
   bool released = false;
-  for (size_t first = 0; first < block.fibers.size(); first += 32) {
-    for (size_t lane = 0; lane < 32 && first + lane < block.fibers.size(); ++lane) {
-      const Fiber& leader = block.fibers[first + lane];
-      if (leader.wait != Wait::kWarp) continue;
-      std::array<uint64_t, 32> values{};
-      bool complete = true;
-      for (size_t other = 0; other < 32 && complete; ++other) {
-        if (!(leader.mask >> other & 1u)) continue;
-        complete = first + other < block.fibers.size();
-        if (!complete) break;
-        const Fiber& fiber = block.fibers[first + other];
-        complete = fiber.wait == Wait::kWarp && fiber.mask == leader.mask &&
-                   same_place(fiber.where, leader.where);
-        values[other] = fiber.given;
-      }
-      for (size_t other = 0; other < 32 && complete; ++other) {
-        if (!(leader.mask >> other & 1u)) continue;
-        block.fibers[first + other].received = values;
-        block.fibers[first + other].wait = Wait::kNone;
-        released = true;
-      }
-    }
+  for (size_t thread = 0; thread < block.fibers.size(); ++thread) {
+    Fiber& fiber = block.fibers[thread];
+    const bool first = (fiber.mask & ((1u << thread % 32) - 1)) == 0;  // of its group
+    if (fiber.wait == Wait::kWarp && first) released |= release_group(thread / 32 * 32, fiber);
   }
   return released;
 }
@@ -142,7 +166,7 @@ void give_turns() {
     if (fiber.wait != Wait::kNone) continue;
     block.running = thread;
     threadIdx = {thread, 0, 0};
-    swapcontext(&block.scheduler, &fiber.context);
+    switch_context(block.scheduler, fiber.context);
     if (block.error) std::rethrow_exception(std::exchange(block.error, nullptr));
   }
 }
@@ -208,7 +232,7 @@ void run(Index blocks, unsigned threads, size_t shared_bytes, const std::functio
 
 void meet_block(const Where& where) { pause_fiber(Wait::kBlock, where); }
 
-std::array<uint64_t, 32> meet_warp(unsigned mask, uint64_t value, const Where& where) {
+const std::array<uint64_t, 32>& meet_warp(unsigned mask, uint64_t value, const Where& where) {
   Fiber& self = block.fibers[block.running];
   if (!(mask >> (block.running % 32) & 1u)) {
     throw std::runtime_error(
@@ -217,7 +241,7 @@ std::array<uint64_t, 32> meet_warp(unsigned mask, uint64_t value, const Where& w
   self.mask = mask;
   self.given = value;
   pause_fiber(Wait::kWarp, where);
-  return self.received;
+  return *self.received;
 }
 
 uint64_t pick(const std::array<uint64_t, 32>& values, unsigned mask, int lane, const Where& where) {
@@ -232,3 +256,9 @@ uint64_t pick(const std::array<uint64_t, 32>& values, unsigned mask, int lane, c
 std::byte* shared_memory() { return block.shared.data(); }
 
 }  // namespace emulator
+
+namespace aerie {
+
+void set_thread_order(int order) { emulator::set_order(emulator::Order(order)); }
+
+}  // namespace aerie

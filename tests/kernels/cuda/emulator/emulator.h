@@ -45,7 +45,7 @@ void run(Index blocks, unsigned threads, size_t shared_bytes, const std::functio
 /// For the running thread: waits for the block; waits for the lanes of `mask` and returns what each
 /// of them gave.
 void meet_block(const std::source_location& where);
-std::array<uint64_t, 32> meet_warp(unsigned mask, uint64_t value,
+const std::array<uint64_t, 32>& meet_warp(unsigned mask, uint64_t value,
                                    const std::source_location& where);
 /// The value of `lane`, which has to be one of `mask`.
 uint64_t pick(const std::array<uint64_t, 32>& values, unsigned mask, int lane,
@@ -85,7 +85,7 @@ template <typename T>
 T __shfl_sync(unsigned mask, T value, int lane, int width = 32,
               const Where& where = Where::current()) {
   const int self = int(threadIdx.x % 32), source = self / width * width + lane % width;
-  const auto values = emulator::meet_warp(mask, emulator::to_bits(value), where);
+  const auto& values = emulator::meet_warp(mask, emulator::to_bits(value), where);
   return emulator::from_bits<T>(emulator::pick(values, mask, source, where));
 }
 
@@ -93,7 +93,7 @@ template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32,
                   const Where& where = Where::current()) {
   const int self = int(threadIdx.x % 32), source = self ^ lanes;
-  const auto values = emulator::meet_warp(mask, emulator::to_bits(value), where);
+  const auto& values = emulator::meet_warp(mask, emulator::to_bits(value), where);
   return source / width > self / width
              ? value
              : emulator::from_bits<T>(emulator::pick(values, mask, source, where));
@@ -103,7 +103,7 @@ template <typename T>
 T __shfl_down_sync(unsigned mask, T value, int lanes, int width = 32,
                    const Where& where = Where::current()) {
   const int self = int(threadIdx.x % 32), source = self + lanes;
-  const auto values = emulator::meet_warp(mask, emulator::to_bits(value), where);
+  const auto& values = emulator::meet_warp(mask, emulator::to_bits(value), where);
   return source / width != self / width
              ? value
              : emulator::from_bits<T>(emulator::pick(values, mask, source, where));
@@ -113,14 +113,14 @@ template <typename T>
 T __shfl_up_sync(unsigned mask, T value, int lanes, int width = 32,
                  const Where& where = Where::current()) {
   const int self = int(threadIdx.x % 32), source = self - lanes;
-  const auto values = emulator::meet_warp(mask, emulator::to_bits(value), where);
+  const auto& values = emulator::meet_warp(mask, emulator::to_bits(value), where);
   return source < self / width * width
              ? value
              : emulator::from_bits<T>(emulator::pick(values, mask, source, where));
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, const Where& where = Where::current()) {
-  const auto values = emulator::meet_warp(mask, predicate != 0, where);
+  const auto& values = emulator::meet_warp(mask, predicate != 0, where);
   unsigned votes = 0;
   for (int lane = 0; lane < 32; ++lane) {
     if (mask >> lane & 1u) votes |= unsigned(values[lane]) << lane;

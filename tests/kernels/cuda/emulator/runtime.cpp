@@ -1,0 +1,27 @@
+// kernels/cuda/runtime.h on the emulator: tensors of the CPU, one device, no streams.
+#include "kernels/cuda/runtime.h"
+
+#include "tests/kernels/cuda/emulated.h"
+
+namespace aerie {
+namespace {
+
+int emulated_multiprocessors = 1;
+
+}  // namespace
+
+namespace cuda {
+
+int device_count() { return 1; }
+
+int multiprocessors(const at::Tensor&) { return emulated_multiprocessors; }
+
+void on_device(const char*, const at::Tensor&, const std::function<void(Stream)>& work) {
+  work(nullptr);
+}
+
+}  // namespace cuda
+
+void set_multiprocessors(int count) { emulated_multiprocessors = count; }
+
+}  // namespace aerie
