@@ -84,7 +84,7 @@ struct Shared {
   static constexpr int kPad = 16 / sizeof(T);
   float* q;         // [kQueries,D]
   float* exchange;  // [kThreads,kQueriesOfWarp]
-  T *k, *v;  // [kKeys,stride]
+  T *k, *v;         // [kKeys,stride]
   int head_dim, stride;
 
   __device__ explicit Shared(int d) : head_dim(d), stride(d + kPad) {
@@ -96,7 +96,8 @@ struct Shared {
   /// Behind q, k and v.
   __device__ float* rest() const { return reinterpret_cast<float*>(v + kKeys * stride); }
   static int64_t bytes(int64_t d) {
-    return (kQueries * d + kThreads * kQueriesOfWarp) * 4 + 2 * kKeys * (d + kPad) * int64_t(sizeof(T));
+    return (kQueries * d + kThreads * kQueriesOfWarp) * 4 +
+           2 * kKeys * (d + kPad) * int64_t(sizeof(T));
   }
 };
 
@@ -175,13 +176,17 @@ __device__ __forceinline__ void store_pairs(T* row, int head_dim, const float (&
   }
 }
 
-/// A value a query of the warp, from every lane to all lanes: one 16-byte read by all where shuffles would take four.
-__device__ __forceinline__ void share_with_warp(float* exchange, const float (&values)[kQueriesOfWarp]) {
+/// A value a query of the warp, from every lane to all lanes: one 16-byte read by all where
+/// shuffles would take four.
+__device__ __forceinline__ void share_with_warp(float* exchange,
+                                                const float (&values)[kQueriesOfWarp]) {
   static_assert(kQueriesOfWarp == 4);
-  store(exchange + threadIdx.x * kQueriesOfWarp, Pack<float, 4>{{values[0], values[1], values[2], values[3]}});
+  store(exchange + threadIdx.x * kQueriesOfWarp,
+        Pack<float, 4>{{values[0], values[1], values[2], values[3]}});
   __syncwarp();
 }
-__device__ __forceinline__ Pack<float, kQueriesOfWarp> shared_by_lane(const float* exchange, int lane) {
+__device__ __forceinline__ Pack<float, kQueriesOfWarp> shared_by_lane(const float* exchange,
+                                                                      int lane) {
   return load<kQueriesOfWarp>(exchange + (threadIdx.x / kWarp * kWarp + lane) * kQueriesOfWarp);
 }
 

@@ -22,8 +22,9 @@ constexpr std::byte kPoison{0xff};  // a NaN in every float type
 
 enum class Wait { kNone, kBlock, kWarp, kDone };
 
-/// Where a fiber or the scheduler stands. A fiber begins by ucontext; afterwards setjmp and longjmp switch, which, unlike
-/// swapcontext, make no system call. Under the address sanitizer, which follows only swapcontext, that does all.
+/// Where a fiber or the scheduler stands. A fiber begins by ucontext; afterwards setjmp and longjmp
+/// switch, which, unlike swapcontext, make no system call. Under the address sanitizer, which
+/// follows only swapcontext, that does all.
 struct Context {
   ucontext_t start{};
   jmp_buf place{};
@@ -46,10 +47,10 @@ struct Fiber {
   std::unique_ptr<std::byte[]> stack;
   Wait wait = Wait::kNone;
   Where where;
-  unsigned mask = 0;   // of the lanes it waits for
-  uint64_t given = 0;  // to those lanes
+  unsigned mask = 0;                                   // of the lanes it waits for
+  uint64_t given = 0;                                  // to those lanes
   const std::array<uint64_t, 32>* received = nullptr;  // from them
-  std::array<uint64_t, 32> gathered{};                 // what the group of which this is the first lane exchanged
+  std::array<uint64_t, 32> gathered{};  // what the group of which this is the first lane exchanged
 };
 
 struct Block {
@@ -120,7 +121,8 @@ bool same_place(const Where& a, const Where& b) {
   return a.line() == b.line() && a.column() == b.column();
 }
 
-/// Whether all lanes that `leader` waits for wait with it; then lets them go on with each other's values.
+/// Whether all lanes that `leader` waits for wait with it; then lets them go on with each other's
+/// values.
 bool release_group(size_t warp, Fiber& leader) {
   const size_t lanes = std::min<size_t>(32, block.fibers.size() - warp);
   for (size_t lane = 0; lane < 32; ++lane) {

@@ -46,7 +46,7 @@ void run(Index blocks, unsigned threads, size_t shared_bytes, const std::functio
 /// of them gave.
 void meet_block(const std::source_location& where);
 const std::array<uint64_t, 32>& meet_warp(unsigned mask, uint64_t value,
-                                   const std::source_location& where);
+                                          const std::source_location& where);
 /// The value of `lane`, which has to be one of `mask`.
 uint64_t pick(const std::array<uint64_t, 32>& values, unsigned mask, int lane,
               const std::source_location& where);
