@@ -1,0 +1,169 @@
+// Reading config.json: both styles, and everything that must be refused by name.
+#include "target_models/config.h"
+
+#include <gmock/gmock.h>
+
+#include "target_models/rope.h"
+#include "tests/target_models/testing.h"
+
+namespace aerie::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  /// The message that reading `model` gives after `from` became `to` in its config.json.
+  std::string refusal(const std::string& model, const std::string& from, const std::string& to) {
+    const Scratch scratch;
+    const fs::path directory = scratch.copy_model(model);
+    edit_text(directory / "config.json", from, to);
+    return error_of([&] { load_target(directory, at::kCPU, at::kFloat); });
+  }
+};
+
+TEST_F(ConfigTest, TransformersFiveStyle) {
+  const ModelConfig config = read_model_config(golden_dir() / "models/qwen3_tied");
+  EXPECT_EQ(config.model_type, "qwen3");
+  EXPECT_EQ(config.architecture, "Qwen3ForCausalLM");
+  EXPECT_EQ(config.layers, 8);
+  EXPECT_EQ(config.hidden, 32);
+  EXPECT_EQ(config.intermediate, 48);
+  EXPECT_EQ(config.heads, 4);
+  EXPECT_EQ(config.kv_heads, 2);
+  EXPECT_EQ(config.head_dim, 16);
+  EXPECT_EQ(config.vocab, 96);
+  EXPECT_EQ(config.max_position, 128);
+  EXPECT_DOUBLE_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_DOUBLE_EQ(config.rope.theta, 1e6);
+  EXPECT_TRUE(config.tied_head);
+  EXPECT_TRUE(config.qk_norm);
+  EXPECT_FALSE(config.qkv_bias);
+}
+
+TEST_F(ConfigTest, TransformersFourStyle) {
+  const ModelConfig llama = read_model_config(golden_dir() / "models/llama3_rope_tied");
+  EXPECT_EQ(llama.rope.type, "llama3");
+  EXPECT_DOUBLE_EQ(llama.rope.theta, 10000);
+  EXPECT_DOUBLE_EQ(llama.rope.factor, 4);
+  EXPECT_DOUBLE_EQ(llama.rope.low_freq_factor, 1);
+  EXPECT_DOUBLE_EQ(llama.rope.high_freq_factor, 4);
+  EXPECT_EQ(llama.rope.original_max_position, 32);
+  const ModelConfig mistral = read_model_config(golden_dir() / "models/mistral_linear_rope");
+  EXPECT_EQ(mistral.rope.type, "linear");  // under the older key "type"
+  EXPECT_DOUBLE_EQ(mistral.rope.factor, 2);
+  const ModelConfig qwen2 = read_model_config(golden_dir() / "models/qwen2");
+  EXPECT_EQ(qwen2.head_dim, 8);  // hidden_size / num_attention_heads, as in Hugging Face's class
+  EXPECT_TRUE(qwen2.qkv_bias);
+  EXPECT_EQ(qwen2.rope.type, "default");
+}
+
+TEST_F(ConfigTest, EndOfTextTokensOfBothFiles) {
+  const Scratch scratch;
+  const fs::path directory = scratch.copy_model("llama");
+  EXPECT_THAT(read_model_config(directory).eos_tokens, ElementsAre(2));
+  write_text(directory / "generation_config.json", R"({"eos_token_id": [7, 2, 5]})");
+  EXPECT_THAT(read_model_config(directory).eos_tokens, ElementsAre(2, 5, 7));
+}
+
+TEST_F(ConfigTest, NoDefaultForAShape) {
+  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size",
+                          "num_attention_heads", "max_position_embeddings", "rms_norm_eps"}) {
+    EXPECT_THAT(refusal("llama", fmt::format("\"{}\"", key), "\"something_else\""),
+                AllOf(HasSubstr("config.json"), HasSubstr(key), HasSubstr("missing")));
+  }
+  // Hugging Face's class default would be 128 here, whatever the other sizes are.
+  EXPECT_THAT(refusal("qwen3_tied", "\"head_dim\"", "\"no_head_dim\""), HasSubstr("\"head_dim\""));
+  EXPECT_THAT(refusal("qwen2", "\"num_key_value_heads\"", "\"something_else\""),
+              HasSubstr("\"num_key_value_heads\""));
+}
+
+TEST_F(ConfigTest, WrongTypesAndValues) {
+  EXPECT_THAT(refusal("llama", "\"hidden_size\": 32", "\"hidden_size\": \"32\""),
+              AllOf(HasSubstr("\"hidden_size\""), HasSubstr("an integer")));
+  EXPECT_THAT(refusal("llama", "\"vocab_size\": 96", "\"vocab_size\": 0"), HasSubstr("at least 1"));
+  EXPECT_THAT(refusal("llama", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"),
+              HasSubstr("no multiple of \"num_key_value_heads\" 3"));
+  EXPECT_THAT(refusal("llama", "{", ""), AllOf(HasSubstr("config.json"), HasSubstr("JSON")));
+}
+
+TEST_F(ConfigTest, UnknownModelTypeListsTheKnown) {
+  EXPECT_THAT(refusal("llama", "\"model_type\": \"llama\"", "\"model_type\": \"gpt_neox\""),
+              AllOf(HasSubstr("config.json"), HasSubstr("\"gpt_neox\""),
+                    HasSubstr("known: llama, mistral, qwen2, qwen3")));
+}
+
+TEST_F(ConfigTest, UnsupportedRopeTypes) {
+  for (const char* type : {"yarn", "dynamic", "longrope", "su"}) {
+    EXPECT_THAT(
+        refusal("llama3_rope_tied", "\"llama3\"", fmt::format("\"{}\"", type)),
+        AllOf(HasSubstr("config.json: rope_scaling"), HasSubstr(fmt::format("\"{}\"", type)),
+              HasSubstr("supported types: default, linear, llama3")));
+    EXPECT_THAT(refusal("qwen3_tied", "\"default\"", fmt::format("\"{}\"", type)),
+                AllOf(HasSubstr("config.json: rope_parameters"), HasSubstr(type)));
+  }
+  EXPECT_THAT(refusal("llama3_rope_tied", "\"factor\"", "\"faktor\""), HasSubstr("\"factor\""));
+  EXPECT_THAT(refusal("llama", "\"rope_theta\": 500000.0",
+                      "\"rope_theta\": 500000.0, \"partial_rotary_factor\": 0.5"),
+              HasSubstr("partial_rotary_factor"));
+}
+
+TEST_F(ConfigTest, WhatWouldChangeTheResultIsRefused) {
+  const std::string brace = "{\n";
+  const auto with = [&](const std::string& model, const std::string& key) {
+    return refusal(model, brace, brace + key + ",\n");
+  };
+  EXPECT_THAT(with("llama", R"("quantization_config": {"bits": 4})"),
+              HasSubstr("quantization_config"));
+  EXPECT_THAT(refusal("llama", "\"attention_bias\": false", "\"attention_bias\": true"),
+              HasSubstr("\"attention_bias\" is true"));
+  EXPECT_THAT(refusal("llama", "\"mlp_bias\": false", "\"mlp_bias\": true"),
+              HasSubstr("\"mlp_bias\" is true"));
+  EXPECT_THAT(refusal("llama", "\"silu\"", "\"gelu\""), HasSubstr("hidden_act"));
+  EXPECT_THAT(refusal("qwen2", "\"use_sliding_window\": false", "\"use_sliding_window\": true"),
+              HasSubstr("sliding"));
+  EXPECT_THAT(
+      refusal("mistral_linear_rope", "\"sliding_window\": null", "\"sliding_window\": 4096"),
+      HasSubstr("sliding"));
+  // Without the key Hugging Face's Mistral has a window of 4096.
+  EXPECT_THAT(refusal("mistral_linear_rope", "\"sliding_window\"", "\"other\""),
+              HasSubstr("sliding"));
+  EXPECT_THAT(refusal("qwen3_tied", "\"full_attention\"", "\"sliding_attention\""),
+              HasSubstr("sliding_attention"));
+}
+
+TEST_F(ConfigTest, MissingDirectory) {
+  EXPECT_THAT(error_of([] { read_model_config("/nowhere/model"); }),
+              AllOf(HasSubstr("/nowhere/model"), HasSubstr("Hugging Face model directory")));
+}
+
+TEST(CaptureLayers, DefaultsAndRefusal) {
+  EXPECT_THAT(default_capture_layers(32), ElementsAre(1, 15, 28));
+  EXPECT_THAT(default_capture_layers(30), ElementsAre(1, 14, 26));
+  EXPECT_THAT(default_capture_layers(7), ElementsAre(1, 2, 3));
+  EXPECT_THAT(error_of([] { default_capture_layers(6); }), HasSubstr("draft.layer_ids"));
+}
+
+// Llama 3.1: factor 8, low 1, high 4, original 8192, theta 500000, D = 128. By hand: dimension 0
+// (wavelength 2 pi) is kept, the last (wavelength 2.6e6 > 8192) is divided by 8.
+TEST(Rope, Llama3Frequencies) {
+  const RopeConfig rope{.type = "llama3",
+                        .theta = 500000,
+                        .factor = 8,
+                        .low_freq_factor = 1,
+                        .high_freq_factor = 4,
+                        .original_max_position = 8192};
+  const Tensor frequencies = inverse_frequencies(rope, 128);
+  const Tensor plain = inverse_frequencies({.theta = 500000}, 128);
+  ASSERT_EQ(frequencies.numel(), 64);
+  EXPECT_FLOAT_EQ(frequencies[0].item<float>(), 1.0f);
+  EXPECT_FLOAT_EQ(frequencies[63].item<float>(), plain[63].item<float>() / 8);
+  // Dimension 32: wavelength 2 pi sqrt(500000) = 4442.88, smooth = (8192 / 4442.88 - 1) / 3.
+  EXPECT_NEAR(frequencies[32].item<double>() / plain[32].item<double>(),
+              (1 - 0.281281) / 8 + 0.281281, 1e-5);
+}
+
+}  // namespace
+}  // namespace aerie::testing
