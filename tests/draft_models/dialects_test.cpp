@@ -43,6 +43,7 @@ class Export : public ::testing::Test {
   void save(const DraftConfig& config, LayerIds ids = LayerIds::kAfterLayers) {
     save_draft(directory_, config, params_, every_second_id(), at::kFloat, ids);
   }
+  std::vector<std::string> tensor_names() const { return SafetensorsFile(weights_).names(); }
   json config_json() const { return json::parse(read_file(directory_ / "config.json")); }
   LoadedDraft load() const { return load_draft(directory_, target_config()); }
   std::string refusal() const {
@@ -107,8 +108,7 @@ TEST_F(Export, Bfloat16Rounds) {
 
 TEST_F(Export, NamesAndTypesOfThePlainDialect) {
   const SafetensorsFile file(weights_);
-  std::vector<std::string> names = file.names();
-  EXPECT_THAT(names,
+  EXPECT_THAT(file.names(),
               ::testing::UnorderedElementsAre(
                   "fc.weight", "midlayer.hidden_norm.weight", "midlayer.input_layernorm.weight",
                   "midlayer.post_attention_layernorm.weight", "midlayer.self_attn.q_proj.weight",
@@ -223,7 +223,7 @@ TEST_F(Export, Truncated) {
 }
 
 TEST_F(Export, EveryMissingTensor) {
-  for (const std::string& name : SafetensorsFile(weights_).names()) {
+  for (const std::string& name : tensor_names()) {
     save(golden_config());
     EXPECT_THAT(after_tensors([&](Tensors& tensors) {
                   std::erase_if(tensors, [&](const auto& t) { return t.first == name; });
@@ -233,7 +233,7 @@ TEST_F(Export, EveryMissingTensor) {
 }
 
 TEST_F(Export, EveryWrongShape) {
-  for (const std::string& name : SafetensorsFile(weights_).names()) {
+  for (const std::string& name : tensor_names()) {
     save(golden_config());
     EXPECT_THAT(after_tensors([&](Tensors& tensors) {
                   Tensor& tensor = find(tensors, name);
