@@ -4,6 +4,7 @@
 #include "common/error.h"
 #include "kernels/composed.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/paged_attention.h"
 
 namespace aerie::ops {
 namespace {
@@ -68,6 +69,11 @@ void check_layout(const Tensor& q, const RaggedLayout& layout) {
                 "{}: layout.q_start ends at {}, q has {} rows", op,
                 layout.q_start.const_data_ptr<int32_t>()[chunks], q.size(0));
   }
+}
+
+/// Whether the bf16 kernels of the CPU own the order inside this pool's pages.
+bool is_tiled(const KvPool& pool) {
+  return pool.k[0].is_cpu() && pool.k[0].scalar_type() == at::kBFloat16;
 }
 
 template <typename... Tensors>
@@ -181,9 +187,11 @@ KvPool make_kv_pool(int64_t layers, int64_t pages, int64_t kv_heads, int64_t hea
               "make_kv_pool: the cache is bf16 or f32, not {}", c10::toString(dtype));
   KvPool pool{.k = {}, .v = {}, .pages = pages, .kv_heads = kv_heads, .head_dim = head_dim};
   const auto options = at::TensorOptions().dtype(dtype).device(device);
+  const bool tiled = device.is_cpu() && dtype == at::kBFloat16;
+  const int64_t width = tiled ? aerie::cpu::padded_head(head_dim) : head_dim;
   for (int64_t layer = 0; layer < layers; ++layer) {
-    pool.k.push_back(at::zeros({pages, kv_heads, KvPool::kPageSize * head_dim}, options));
-    pool.v.push_back(at::zeros({pages, kv_heads, KvPool::kPageSize * head_dim}, options));
+    pool.k.push_back(at::zeros({pages, kv_heads, KvPool::kPageSize * width}, options));
+    pool.v.push_back(at::zeros({pages, kv_heads, KvPool::kPageSize * width}, options));
   }
   return pool;
 }
@@ -194,12 +202,14 @@ void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v,
   check_shape("kv_append_", "k", k, {-1, pool.kv_heads, pool.head_dim});
   check_shape("kv_append_", "v", v, k.sizes());
   check_slots("kv_append_", "slots", slots, k.size(0));
+  if (is_tiled(pool)) return cpu::kv_append_(pool, layer, k, v, slots);
   composed::kv_append_(pool, layer, k, v, slots);
 }
 
 void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots) {
   check_slots("kv_move_", "from_slots", from_slots, -1);
   check_slots("kv_move_", "to_slots", to_slots, from_slots.numel());
+  if (is_tiled(pool)) return cpu::kv_move_(pool, from_slots, to_slots);
   composed::kv_move_(pool, from_slots, to_slots);
 }
 
@@ -211,6 +221,8 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
   AERIE_CHECK(q.size(1) % pool.kv_heads == 0, "ragged_attention: {} query heads over {} KV heads",
               q.size(1), pool.kv_heads);
   check_layout(q, layout);
+  check_type("ragged_attention", "q", q, pool.k[layer].scalar_type());
+  if (is_tiled(pool)) return cpu::ragged_attention(q, pool, layer, layout, scale);
   return composed::ragged_attention(q, pool, layer, layout, scale);
 }
 

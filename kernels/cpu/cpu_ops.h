@@ -21,4 +21,11 @@ Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, do
 Tensor swiglu(const Tensor& gate_up);
 Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
 
+// Of a bf16 pool, whose pages are ordered as paged_attention.h says.
+void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v, const Tensor& slots);
+void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots);
+Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
+                        const RaggedLayout& layout, double scale,
+                        aerie::cpu::Isa isa = aerie::cpu::best_isa());
+
 }  // namespace aerie::ops::cpu

@@ -1,8 +1,8 @@
 // The rows of elementwise.h as loops that the compiler vectorises; compiled once for each
 // instruction set.
 #pragma once
-#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/math_loops.h"
 
 namespace aerie::cpu {
 
@@ -10,8 +10,6 @@ extern const RowOps<bf16> kRowsPortableBf16, kRowsAvx2Bf16, kRowsAvx512Bf16;
 extern const RowOps<float> kRowsPortableF32, kRowsAvx2F32, kRowsAvx512F32;
 
 namespace {
-
-constexpr int64_t kLanes = 32;
 
 /// Sum of squares in a fixed order of kLanes partial sums.
 template <typename T>
@@ -23,10 +21,7 @@ float sum_of_squares(const T* x, int64_t columns) {
       partial[lane] += widen(x[c + lane]) * widen(x[c + lane]);
   }
   for (; c < columns; ++c) partial[c % kLanes] += widen(x[c]) * widen(x[c]);
-  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (int64_t lane = 0; lane < half; ++lane) partial[lane] += partial[lane + half];
-  }
-  return partial[0];
+  return fold_lanes(partial, [](float a, float b) { return a + b; });
 }
 
 template <typename T>
@@ -41,26 +36,6 @@ void add_rms_norm_row(T* out, T* residual, const T* x, const float* weight, floa
                       int64_t columns) {
   for (int64_t c = 0; c < columns; ++c) residual[c] = narrow<T>(widen(residual[c]) + widen(x[c]));
   rms_norm_row(out, residual, weight, eps, columns);
-}
-
-/// e^x to about 2 units in the last place: 2^n times a polynomial (Taylor of e^r for |r| <=
-/// ln(2)/2).
-inline float exponential(float x) {
-  constexpr float kLog2e = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
-  const float n =
-      (x * kLog2e + 12582912.0f) - 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer
-  const float r = (x - n * kLn2High) - n * kLn2Low;
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  return p * as_float(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
 }
 
 template <typename T>

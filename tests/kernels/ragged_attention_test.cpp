@@ -2,65 +2,11 @@
 
 #include <cmath>
 
-#include "kernels/ops.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "tests/kernels/ragged_helpers.h"
 
 namespace aerie::ops {
 namespace {
-
-constexpr int64_t kPage = KvPool::kPageSize;
-
-/// A sequence's true keys and values, kept plainly beside the pool.
-struct History {
-  std::vector<int64_t> pages;
-  Tensor k, v;  // [T,G,D]
-};
-
-struct Shape {
-  int64_t heads, kv_heads, head_dim;
-};
-
-/// Scalar softmax attention of one query row [H,D] over chosen tokens of k, v [T,G,D].
-Tensor attend_row(const Tensor& q, const Tensor& k, const Tensor& v,
-                  const std::vector<int64_t>& tokens, double scale) {
-  const int64_t heads = q.size(0), group = heads / k.size(1);
-  const Tensor chosen = at::tensor(tokens, at::kLong);
-  std::vector<Tensor> rows;
-  for (int64_t h = 0; h < heads; ++h) {
-    const Tensor keys = k.select(1, h / group).index_select(0, chosen).to(at::kDouble);
-    const Tensor values = v.select(1, h / group).index_select(0, chosen).to(at::kDouble);
-    const Tensor scores = keys.mv(q[h].to(at::kDouble)) * scale;
-    const Tensor weights = (scores - scores.max()).exp();
-    rows.push_back(values.t().mv(weights) / weights.sum());
-  }
-  return at::stack(rows).to(at::kFloat);
-}
-
-RaggedLayout make_layout(const std::vector<int64_t>& rows, const std::vector<int64_t>& lengths,
-                         const std::vector<History*>& sequences) {
-  RaggedLayout layout;
-  std::vector<int32_t> starts{0}, kv_len;
-  std::vector<int64_t> slots;
-  size_t most = 0;
-  for (const History* sequence : sequences) most = std::max(most, sequence->pages.size());
-  std::vector<int32_t> pages;
-  for (size_t s = 0; s < rows.size(); ++s) {
-    starts.push_back(starts.back() + rows[s]);
-    kv_len.push_back(lengths[s]);
-    for (int64_t t = lengths[s] - rows[s]; t < lengths[s]; ++t) {
-      slots.push_back(sequences[s]->pages[t / kPage] * kPage + t % kPage);
-    }
-    for (size_t p = 0; p < most; ++p) {
-      pages.push_back(p < sequences[s]->pages.size() ? sequences[s]->pages[p] : 0);
-    }
-    layout.max_q = std::max(layout.max_q, rows[s]);
-    layout.max_kv = std::max(layout.max_kv, lengths[s]);
-  }
-  layout.q_start = at::tensor(starts, at::kInt);
-  layout.kv_len = at::tensor(kv_len, at::kInt);
-  layout.pages = at::tensor(pages, at::kInt).view({static_cast<int64_t>(rows.size()), -1});
-  layout.slots = at::tensor(slots, at::kLong);
-  return layout;
-}
 
 class RaggedAttention : public testing::TestWithParam<std::tuple<at::ScalarType, Shape>> {
  protected:
@@ -89,6 +35,9 @@ class RaggedAttention : public testing::TestWithParam<std::tuple<at::ScalarType,
     EXPECT_LE((actual.to(at::kFloat) - expected).abs().max().item<float>(), tolerance());
   }
 };
+
+/// What only the tiled bf16 cache promises: equal bits.
+class PagedBf16 : public RaggedAttention {};
 
 TEST_P(RaggedAttention, MixedChunksFollowTheFormula) {
   at::manual_seed(3);
@@ -152,10 +101,106 @@ TEST_P(RaggedAttention, MovedTokensAreSeenAtTheirNewPlace) {
   expect_rows(out[0], attend_row(q[0], sequence.k, sequence.v, seen, 0.3));
 }
 
+TEST_P(PagedBf16, AnyCutIntoChunksGivesTheSameBits) {
+  at::manual_seed(6);
+  constexpr int64_t kTokens = 300;
+  std::vector<int64_t> pages(19);
+  std::iota(pages.rbegin(), pages.rend(), 1);
+  History sequence = random_history(kTokens, pages);
+  const Tensor q = random_queries(kTokens);
+  KvPool pool = make_pool(20);
+  append(pool, sequence, 0, kTokens);
+  const Tensor whole =
+      ragged_attention(q, pool, 1, make_layout({kTokens}, {kTokens}, {&sequence}), 0.2);
+  for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{0, 128, 256, 300},
+                                           {0, 1, 2, 3, 100, 101, 299, 300},
+                                           {0, 17, 130, 131, 250, 300}}) {
+    // A fresh pool each time: a chunk must not see what comes after it, not even through the work
+    // memory.
+    KvPool fresh = make_pool(20);
+    for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+      const int64_t begin = cuts[i], end = cuts[i + 1];
+      append(fresh, sequence, begin, end);
+      const Tensor part = ragged_attention(q.slice(0, begin, end), fresh, 1,
+                                           make_layout({end - begin}, {end}, {&sequence}), 0.2);
+      ASSERT_TRUE(at::equal(part, whole.slice(0, begin, end))) << "rows " << begin << " to " << end;
+    }
+  }
+}
+
+TEST_P(PagedBf16, VerifyRowsEqualSingleRowsWhateverRunsBeside) {
+  at::manual_seed(7);
+  History sequence = random_history(140, {2, 3, 4, 5, 6, 7, 8, 9, 10}),
+          other = random_history(50, {11, 12, 13, 14});
+  KvPool pool = make_pool(16);
+  append(pool, sequence, 0, 140);
+  append(pool, other, 0, 50);
+  const Tensor q = random_queries(33);
+  const Tensor together =
+      ragged_attention(q, pool, 1, make_layout({13, 20}, {140, 50}, {&sequence, &other}), 0.2);
+  for (int64_t row = 0; row < 13; ++row) {
+    const Tensor alone = ragged_attention(q.slice(0, row, row + 1), pool, 1,
+                                          make_layout({1}, {128 + row}, {&sequence}), 0.2);
+    ASSERT_TRUE(at::equal(alone[0], together[row])) << row;
+  }
+}
+
+TEST_P(PagedBf16, TreePathEqualsAChainOfTheSameTokens) {
+  at::manual_seed(8);
+  History sequence = random_history(36, {1, 2, 3});
+  KvPool pool = make_pool(4);
+  append(pool, sequence, 0, 36);
+  const Tensor q = random_queries(4);
+  RaggedLayout layout = make_layout({4}, {36}, {&sequence});
+  const Tensor chain = ragged_attention(q, pool, 1, layout, 0.2);
+  layout.tree = at::ones({1, 4, 4}, at::kBool).tril();
+  EXPECT_TRUE(at::equal(ragged_attention(q, pool, 1, layout, 0.2), chain));
+}
+
+TEST_P(RaggedAttention, LeftoversOfAnotherSequenceAreNotSeen) {
+  at::manual_seed(9);
+  KvPool pool = make_pool(4);
+  History sequence = random_history(21, {3, 1}), broken = random_history(32, {3, 1});
+  broken.k.fill_(std::nan(""));
+  broken.v.fill_(std::nan(""));
+  append(pool, broken, 0, 32);
+  append(pool, sequence, 0, 21);
+  const Tensor q = random_queries(1);
+  const Tensor out = ragged_attention(q, pool, 1, make_layout({1}, {21}, {&sequence}), 0.3);
+  std::vector<int64_t> seen(21);
+  std::iota(seen.begin(), seen.end(), 0);
+  expect_rows(out[0], attend_row(q[0], sequence.k, sequence.v, seen, 0.3));
+}
+
+TEST_P(PagedBf16, InstructionSetsAgree) {
+  at::manual_seed(10);
+  History sequence = random_history(150, {2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+  KvPool pool = make_pool(16);
+  append(pool, sequence, 0, 150);
+  const Tensor q = random_queries(40);
+  const RaggedLayout layout = make_layout({40}, {150}, {&sequence});
+  for (aerie::cpu::Isa isa : {aerie::cpu::Isa::kPortable, aerie::cpu::Isa::kAvx2,
+                              aerie::cpu::Isa::kAvx512, aerie::cpu::Isa::kAmx}) {
+    if (isa > aerie::cpu::best_isa()) continue;
+    const Tensor out = ops::cpu::ragged_attention(q, pool, 1, layout, 0.2, isa);
+    const Tensor plain =
+        ops::cpu::ragged_attention(q, pool, 1, layout, 0.2, aerie::cpu::Isa::kPortable);
+    EXPECT_LE((out.to(at::kFloat) - plain.to(at::kFloat)).abs().max().item<float>(), 1e-2)
+        << aerie::cpu::isa_name(isa);
+    // and each by itself promises the same bits for a row alone
+    const Tensor alone = ops::cpu::ragged_attention(q.slice(0, 7, 8), pool, 1,
+                                                    make_layout({1}, {118}, {&sequence}), 0.2, isa);
+    EXPECT_TRUE(at::equal(alone[0], out[7])) << aerie::cpu::isa_name(isa);
+  }
+}
+
+const auto kShapes =
+    testing::Values(Shape{9, 3, 64}, Shape{4, 4, 16}, Shape{8, 1, 128}, Shape{2, 1, 80});
+
 INSTANTIATE_TEST_SUITE_P(Types, RaggedAttention,
-                         testing::Combine(testing::Values(at::kFloat, at::kBFloat16),
-                                          testing::Values(Shape{9, 3, 64}, Shape{4, 4, 16},
-                                                          Shape{8, 1, 128}, Shape{2, 1, 80})));
+                         testing::Combine(testing::Values(at::kFloat, at::kBFloat16), kShapes));
+INSTANTIATE_TEST_SUITE_P(Shapes, PagedBf16,
+                         testing::Combine(testing::Values(at::kBFloat16), kShapes));
 
 }  // namespace
 }  // namespace aerie::ops

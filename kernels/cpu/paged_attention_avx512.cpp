@@ -1,0 +1,9 @@
+#include "kernels/cpu/paged_attention_loops.h"
+
+namespace aerie::cpu {
+
+void attend_avx512(const PagedChunk& chunk, int64_t kv_head, int64_t first) {
+  AttentionTask<LoopProducts>(chunk, kv_head, first).run();
+}
+
+}  // namespace aerie::cpu

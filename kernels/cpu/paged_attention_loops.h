@@ -1,0 +1,244 @@
+// The body of attend_*: flash attention over blocks of tokens (Dao et al. 2022, algorithm 1), with
+// the two products left to `Products`. Compiled once for each instruction set; everything has
+// internal linkage.
+#pragma once
+#include <cstring>
+
+#include "kernels/cpu/math_loops.h"
+#include "kernels/cpu/paged_attention.h"
+#include "kernels/cpu/scratch.h"
+
+namespace aerie::cpu {
+namespace {
+
+constexpr int64_t kTileRows = 16, kPagesOfBlock = kBlockTokens / kPageTokens;
+constexpr float kLowest = -1e30f, kMasked = -__builtin_inff();
+
+/// The products as plain loops. Each row is computed by itself.
+struct LoopProducts {
+  static void begin() {}
+  static void end() {}
+
+  /// s [rows][kBlockTokens] = q [rows][padded] times the keys of `count` pages
+  static void scores(float* s, const bf16* q, const bf16* const* keys, int64_t count, int64_t rows,
+                     int64_t padded) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t page = 0; page < count; ++page) {
+        float sum[kPageTokens] = {};
+        for (int64_t pair = 0; pair < padded / 2; ++pair) {
+          add_pair(sum, q + r * padded + 2 * pair, keys[page] + pair * 2 * kPageTokens);
+        }
+        std::memcpy(s + r * kBlockTokens + page * kPageTokens, sum, sizeof sum);
+      }
+    }
+  }
+
+  /// o [rows][padded] += p [rows][kBlockTokens] times values, in tiles [groups][padded/16][16 pairs
+  /// of tokens][16][2]
+  static void values(float* o, const bf16* p, const bf16* v, int64_t groups, int64_t rows,
+                     int64_t padded) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t column = 0; column < padded; column += 16) {
+        float sum[16];
+        std::memcpy(sum, o + r * padded + column, sizeof sum);
+        for (int64_t group = 0; group < groups; ++group) {
+          const bf16* tile = v + (group * padded + column) * 32;
+          for (int64_t pair = 0; pair < 16; ++pair) {
+            add_pair(sum, p + r * kBlockTokens + group * 32 + 2 * pair, tile + pair * 32);
+          }
+        }
+        std::memcpy(o + r * padded + column, sum, sizeof sum);
+      }
+    }
+  }
+
+  /// sum[i] += a[0] * b[i][0] + a[1] * b[i][1]
+  static void add_pair(float* sum, const bf16* a, const bf16* b) {
+    uint32_t both[16];
+    std::memcpy(both, b, sizeof both);
+    const float even = widen(a[0]), odd = widen(a[1]);
+    for (int64_t i = 0; i < 16; ++i) {
+      sum[i] += even * as_float(both[i] << 16);
+      sum[i] += odd * as_float(both[i] & 0xffff0000u);
+    }
+  }
+};
+
+/// The task's work memory.
+struct AttentionScratch {
+  bf16 *q, *p, *v;
+  float *s, *o, *highest, *denominator;
+
+  explicit AttentionScratch(int64_t padded) {
+    const int64_t q_bytes = kTaskQueries * padded * 2, p_bytes = kTileRows * kBlockTokens * 2,
+                  v_bytes = kBlockTokens * padded * 2, s_bytes = kTileRows * kBlockTokens * 4,
+                  o_bytes = kTaskQueries * padded * 4, row_bytes = kTaskQueries * 4;
+    char* at = static_cast<char*>(scratch(
+        Scratch::kAttention, q_bytes + p_bytes + v_bytes + s_bytes + o_bytes + 2 * row_bytes));
+    const auto take = [&at](int64_t bytes) {
+      char* from = at;
+      at += bytes;
+      return from;
+    };
+    q = reinterpret_cast<bf16*>(take(q_bytes));
+    p = reinterpret_cast<bf16*>(take(p_bytes));
+    v = reinterpret_cast<bf16*>(take(v_bytes));
+    s = reinterpret_cast<float*>(take(s_bytes));
+    o = reinterpret_cast<float*>(take(o_bytes));
+    highest = reinterpret_cast<float*>(take(row_bytes));
+    denominator = reinterpret_cast<float*>(take(row_bytes));
+    std::memset(q, 0, q_bytes);
+    std::memset(o, 0, o_bytes);
+    std::memset(p, 0, p_bytes);
+  }
+};
+
+template <typename Products>
+class AttentionTask {
+ public:
+  AttentionTask(const PagedChunk& chunk, int64_t kv_head, int64_t first)
+      : chunk_(chunk),
+        head_(kv_head),
+        first_(first),
+        padded_(padded_head(chunk.head_dim)),
+        group_(chunk.heads / chunk.kv_heads),
+        memory_(padded_) {
+    const int64_t all = chunk.rows * group_;
+    count_ = all - first < kTaskQueries ? all - first : kTaskQueries;
+  }
+
+  void run() {
+    load_queries();
+    Products::begin();
+    const int64_t end = visible(count_ - 1);
+    for (int64_t start = 0; start < end; start += kBlockTokens) block(start, end);
+    Products::end();
+    store();
+  }
+
+ private:
+  int64_t row_of(int64_t query) const { return (first_ + query) / group_; }
+  int64_t head_of(int64_t query) const { return head_ * group_ + (first_ + query) % group_; }
+  /// Tokens up to the last that a query sees; within a tree that may include some that it does not
+  /// see.
+  int64_t visible(int64_t query) const {
+    return chunk_.tree != nullptr ? chunk_.kv_len : chunk_.kv_len - chunk_.rows + row_of(query) + 1;
+  }
+
+  void load_queries() {
+    for (int64_t i = 0; i < count_; ++i) {
+      std::memcpy(memory_.q + i * padded_,
+                  chunk_.q + row_of(i) * chunk_.q_stride + head_of(i) * chunk_.head_dim,
+                  chunk_.head_dim * sizeof(bf16));
+      memory_.highest[i] = kLowest;
+      memory_.denominator[i] = 0;
+    }
+  }
+
+  const bf16* page(const bf16* pool, int64_t index) const {
+    return pool + (static_cast<int64_t>(chunk_.pages[index]) * chunk_.kv_heads + head_) *
+                      kPageTokens * padded_;
+  }
+
+  void block(int64_t start, int64_t end) {
+    const int64_t tokens = end - start < kBlockTokens ? end - start : kBlockTokens;
+    const int64_t count = (tokens + kPageTokens - 1) / kPageTokens,
+                  first_page = start / kPageTokens;
+    const bf16* keys[kPagesOfBlock];
+    for (int64_t i = 0; i < count; ++i) keys[i] = page(chunk_.k, first_page + i);
+    for (int64_t i = 0; i < (count + 1) / 2 * 2; ++i)
+      load_values(i, i < count ? tokens - i * kPageTokens : 0, first_page);
+    for (int64_t tile = 0; tile < count_; tile += kTileRows) {
+      const int64_t rows = count_ - tile < kTileRows ? count_ - tile : kTileRows;
+      if (visible(tile + rows - 1) <= start) continue;
+      Products::scores(memory_.s, memory_.q + tile * padded_, keys, count, rows, padded_);
+      for (int64_t r = 0; r < rows; ++r) softmax(tile, r, start, count);
+      Products::values(memory_.o + tile * padded_, memory_.p, memory_.v, (count + 1) / 2, rows,
+                       padded_);
+    }
+  }
+
+  /// Half a tile group from page `index` of the block; tokens from `valid` on are zero, because a
+  /// token that nobody wrote may hold anything, and 0 * NaN is not 0.
+  void load_values(int64_t index, int64_t valid, int64_t first_page) {
+    bf16* group = memory_.v + index / 2 * 32 * padded_ + index % 2 * 8 * 32;
+    const bf16* from = valid > 0 ? page(chunk_.v, first_page + index) : nullptr;
+    for (int64_t column = 0; column < padded_; column += 16) {
+      bf16* tile = group + column * 32;
+      for (int64_t pair = 0; pair < 8; ++pair) {
+        if (2 * pair >= valid) {
+          std::memset(tile + pair * 32, 0, 64);
+          continue;
+        }
+        std::memcpy(tile + pair * 32, from + (pair * padded_ + column) * 2, 64);
+        if (2 * pair + 1 < valid) continue;
+        for (int64_t i = 0; i < 16; ++i) tile[pair * 32 + 2 * i + 1] = 0;
+      }
+    }
+  }
+
+  /// Masks in place what the query does not see of this block.
+  void mask(float* s, int64_t query, int64_t start, int64_t width) const {
+    const int64_t seen = visible(query) - start;
+    for (int64_t t = 0; t < width; ++t) s[t] = t < seen ? s[t] * chunk_.scale : kMasked;
+    if (chunk_.tree == nullptr) return;
+    const int64_t base = chunk_.kv_len - chunk_.rows;
+    const bool* sees = chunk_.tree + row_of(query) * chunk_.tree_stride;
+    for (int64_t t = base > start ? base - start : 0; t < width && t < seen; ++t) {
+      if (!sees[start + t - base]) s[t] = kMasked;
+    }
+  }
+
+  void softmax(int64_t tile, int64_t r, int64_t start, int64_t pages) {
+    const int64_t query = tile + r, width = (pages + 1) / 2 * 2 * kPageTokens;
+    float* s = memory_.s + r * kBlockTokens;
+    mask(s, query, start, width);
+    float partial[kLanes];
+    for (float& value : partial) value = memory_.highest[query];
+    for (int64_t t = 0; t < width; t += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        partial[lane] = s[t + lane] > partial[lane] ? s[t + lane] : partial[lane];
+      }
+    }
+    const float highest = fold_lanes(partial, [](float a, float b) { return a > b ? a : b; });
+    const float shrink = exponential(memory_.highest[query] - highest);
+    memory_.highest[query] = highest;
+    memory_.denominator[query] =
+        memory_.denominator[query] * shrink + exponentials(r, highest, width);
+    if (shrink == 1.0f) return;
+    float* o = memory_.o + query * padded_;
+    for (int64_t c = 0; c < padded_; ++c) o[c] *= shrink;
+  }
+
+  /// p = e^(s - highest); returns their sum, in the order of kLanes partial sums
+  float exponentials(int64_t r, float highest, int64_t width) {
+    const float* s = memory_.s + r * kBlockTokens;
+    bf16* p = memory_.p + r * kBlockTokens;
+    float partial[kLanes] = {};
+    for (int64_t t = 0; t < width; t += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const float value = exponential(s[t + lane] - highest);
+        partial[lane] += value;
+        p[t + lane] = narrow<bf16>(value);
+      }
+    }
+    return fold_lanes(partial, [](float a, float b) { return a + b; });
+  }
+
+  void store() const {
+    for (int64_t i = 0; i < count_; ++i) {
+      bf16* out = chunk_.out + (row_of(i) * chunk_.heads + head_of(i)) * chunk_.head_dim;
+      const float* o = memory_.o + i * padded_;
+      for (int64_t c = 0; c < chunk_.head_dim; ++c)
+        out[c] = narrow<bf16>(o[c] / memory_.denominator[i]);
+    }
+  }
+
+  const PagedChunk& chunk_;
+  const int64_t head_, first_, padded_, group_;
+  int64_t count_ = 0;
+  AttentionScratch memory_;
+};
+
+}  // namespace
+}  // namespace aerie::cpu
