@@ -9,13 +9,6 @@ namespace aerie::cli {
 
 void add_common_flags(CLI::App& command, CommonFlags& common) {
   command.add_option("--device", common.device, "where to compute: cpu, cuda or cuda:N")
-      ->check(CLI::Validator(
-          [](const std::string& text) {
-            const bool indexed = text.starts_with("cuda:") && text.size() > 5 &&
-                                 text.find_first_not_of("0123456789", 5) == std::string::npos;
-            return text == "cpu" || text == "cuda" || indexed ? "" : "must be cpu, cuda or cuda:N";
-          },
-          ""))
       ->capture_default_str();
   command.add_option("--dtype", common.dtype, "weights and activations")
       ->check(CLI::IsMember({"bfloat16", "float32"}))
@@ -28,8 +21,19 @@ void add_common_flags(CLI::App& command, CommonFlags& common) {
 void add_config_flags(CLI::App& command, CommonFlags& common, bool config_required) {
   command.add_option("--config", common.config, "run file (YAML)")->required(config_required);
   command.add_option("--set", common.set, "override a key of the run file: section.key=value")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      ->allow_extra_args(false);
+}
+
+void add_config_help(CLI::App& command) {
+  command
+      .add_flag_callback(
+          "--help-config",
+          [] {
+            fmt::print("{}", describe_run_config());
+            throw CLI::Success();
+          },
+          "every key of a run file with default and unit")
+      ->trigger_on_parse();
 }
 
 void apply(const CommonFlags& common) {

@@ -19,12 +19,20 @@ struct CommonFlags {
 };
 
 /// Each adds one subcommand, which runs as soon as the command line has been parsed.
+void add_resample(CLI::App& app);
+void add_prepare(CLI::App& app);
+void add_train(CLI::App& app);
+void add_export(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_bench(CLI::App& app);
 void add_info(CLI::App& app);
 
 /// Adds the common flags to `command`; `common` outlives it.
 void add_common_flags(CLI::App& command, CommonFlags& common);
 /// Adds --config and --set; `config_required` for commands that are described by a run file.
 void add_config_flags(CLI::App& command, CommonFlags& common, bool config_required);
+/// Adds --help-config, which prints every key of a run file and ends the program.
+void add_config_help(CLI::App& command);
 /// Sets threads and logging: the first thing that a command does.
 void apply(const CommonFlags& common);
 

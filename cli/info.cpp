@@ -29,6 +29,7 @@ Json build_and_machine() {
         {"libtorch", TORCH_VERSION}}},
       {"machine",
        {{"cpu", machine.cpu},
+        {"instructions", machine.instructions},
         {"cores", machine.cores},
         {"threads", machine.threads},
         {"memory_bytes", machine.memory_bytes},
@@ -42,7 +43,8 @@ void print_build_and_machine(const Json& info) {
   constexpr double kGigabyte = 1e9;
   fmt::print("aerie      {}, {} build, {}, LibTorch {}\n", text(build["version"]),
              text(build["type"]), text(build["compiler"]), text(build["libtorch"]));
-  fmt::print("cpu        {}\n", text(machine["cpu"]));
+  fmt::print("cpu        {}, kernels for {}\n", text(machine["cpu"]),
+             text(machine["instructions"]));
   fmt::print("threads    {} on {} cores\n", machine["threads"].get<int>(),
              machine["cores"].get<int>());
   fmt::print("memory     {:.1f} GB, read at {:.1f} GB/s\n",

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "common/threads.h"
+#include "kernels/cpu/isa.h"
 
 namespace aerie {
 namespace {
@@ -28,6 +29,7 @@ int usable_cores() {
 
 Machine describe_machine() {
   return {.cpu = cpu_name(),
+          .instructions = cpu::isa_name(cpu::best_isa()),
           .cores = usable_cores(),
           .threads = num_threads(),
           .memory_bytes = int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE)};

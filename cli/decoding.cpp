@@ -1,0 +1,154 @@
+// aerie resample, generate, bench.
+#include "decoding/commands.h"
+
+#include "cli/commands.h"
+
+namespace aerie::cli {
+namespace {
+
+/// What the command line was given besides the flags of the room's own struct.
+template <typename Flags>
+struct Command {
+  CommonFlags common;
+  Flags flags;
+};
+
+template <typename Flags>
+void add_places(CLI::App& command, Flags& flags, const char* output) {
+  command.add_option("--target", flags.target,
+                     "Hugging Face directory of the target (or target.path of --config)");
+  command
+      .add_option("--input", flags.input,
+                  "prompts: JSON lines of conversations, messages, prompt or turns")
+      ->required();
+  command.add_option("--output", flags.output, output)->required();
+}
+
+template <typename Flags>
+void add_limits(CLI::App& command, Flags& flags) {
+  command.add_option("--max-new-tokens", flags.max_new_tokens, "longest answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_flag("--json", flags.json, "a machine-readable summary on stdout");
+}
+
+template <typename Flags>
+void add_sampling(CLI::App& command, Flags& flags) {
+  command.add_option("--temperature", flags.temperature, "0: the most likely token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--seed", flags.seed, "of the sampling")->capture_default_str();
+}
+
+template <typename Value>
+void add_draft_tokens(CLI::App& command, Value& value) {
+  command.add_option("--draft-tokens", value, "tokens drafted a step")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 16))
+      ->capture_default_str();
+}
+
+template <typename Value>
+void add_concurrency(CLI::App& command, Value& value) {
+  command.add_option("--concurrency", value, "sequences in one batch")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+/// Fills what was not given as a flag from --config and --set, then sets threads and logging.
+template <typename Flags, typename FromConfig>
+void complete(const CLI::App& command, Command<Flags>& given, const FromConfig& from_config) {
+  apply(given.common);
+  given.flags.device = given.common.device;
+  given.flags.dtype = given.common.dtype;
+  if (!given.common.config.empty() || !given.common.set.empty()) {
+    const RunConfig config = read_run_config(given.common.config, given.common.set);
+    if (given.flags.target.empty()) given.flags.target = config.target.path;
+    if (command.count("--max-new-tokens") == 0) {
+      given.flags.max_new_tokens = config.decode.max_new_tokens;
+    }
+    from_config(config);
+  }
+  if (given.flags.target.empty()) throw CLI::RequiredError("--target, or target.path of --config");
+}
+
+}  // namespace
+
+void add_resample(CLI::App& app) {
+  const auto given = std::make_shared<Command<ResampleFlags>>();
+  ResampleFlags& flags = given->flags;
+  CLI::App* command =
+      app.add_subcommand("resample", "let the target answer the prompts itself: training data");
+  add_places(*command, flags, "answers (JSON lines); rows that are there are not made again");
+  command->add_option("--limit", flags.limit, "the first so many prompts only; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  add_concurrency(*command, flags.concurrency);
+  add_sampling(*command, flags);
+  add_limits(*command, flags);
+  add_config_flags(*command, given->common, false);
+  add_common_flags(*command, given->common);
+  command->callback([given, command] {
+    complete(*command, *given, [](const RunConfig&) {});
+    resample_command(given->flags);
+  });
+}
+
+void add_generate(CLI::App& app) {
+  const auto given = std::make_shared<Command<GenerateFlags>>();
+  GenerateFlags& flags = given->flags;
+  CLI::App* command = app.add_subcommand("generate", "answer prompts, with or without a draft");
+  add_places(*command, flags, "answers (JSON lines), in input order");
+  command->add_option("--draft", flags.draft, "exported draft (for --decoder eagle3)");
+  CLI::Option* decoder =
+      command->add_option("--decoder", flags.decoder, "default: eagle3 with --draft")
+          ->check(CLI::IsMember({"autoregressive", "eagle3"}));
+  add_draft_tokens(*command, flags.draft_tokens);
+  add_concurrency(*command, flags.concurrency);
+  command->add_flag("--ignore-eos", flags.ignore_eos, "go on to the longest answer");
+  add_sampling(*command, flags);
+  add_limits(*command, flags);
+  add_config_flags(*command, given->common, false);
+  add_common_flags(*command, given->common);
+  command->callback([given, command, decoder] {
+    complete(*command, *given, [&](const RunConfig& config) {
+      if (command->count("--draft-tokens") == 0) {
+        given->flags.draft_tokens = config.decode.draft_tokens;
+      }
+    });
+    if (decoder->count() == 0 && !given->flags.draft.empty()) given->flags.decoder = "eagle3";
+    generate_command(given->flags);
+  });
+}
+
+void add_bench(CLI::App& app) {
+  const auto given = std::make_shared<Command<BenchFlags>>();
+  BenchFlags& flags = given->flags;
+  CLI::App* command =
+      app.add_subcommand("bench", "speculative against autoregressive decoding, same prompts");
+  add_places(*command, flags, "directory for bench.json and report.html");
+  command->add_option("--draft", flags.draft, "exported draft")->required();
+  command->add_option("--limit", flags.limit, "the first so many prompts only; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  add_concurrency(*command, flags.concurrency);
+  add_draft_tokens(*command, flags.draft_tokens);
+  command->add_option("--repeats", flags.repeats, "runs of each; the median counts")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--ignore-eos", flags.ignore_eos, "go on to the longest answer");
+  add_limits(*command, flags);
+  add_config_flags(*command, given->common, false);
+  add_common_flags(*command, given->common);
+  command->callback([given, command] {
+    complete(*command, *given, [&](const RunConfig& config) {
+      if (command->count("--draft-tokens") == 0) {
+        given->flags.draft_tokens = {config.decode.draft_tokens};
+      }
+    });
+    bench_command(given->flags);
+  });
+}
+
+}  // namespace aerie::cli

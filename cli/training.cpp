@@ -1,0 +1,77 @@
+// aerie train, export.
+#include "cli/commands.h"
+#include "decoding/commands.h"
+#include "trainer/commands.h"
+
+namespace aerie::cli {
+namespace {
+
+/// The trainer's evaluation decodes with the engine of decoding/, which the trainer may not know.
+MeasureAcceptance measure_with(const RunConfig& config) {
+  return [decode = config.decode](const TargetModel& target, const DraftConfig& draft,
+                                  const DraftParams& params, const VocabMap& vocab,
+                                  const std::vector<std::vector<int32_t>>& prompts) {
+    return measure_acceptance(target, draft, params, vocab, prompts, decode.draft_tokens,
+                              decode.max_new_tokens);
+  };
+}
+
+struct TrainCommand {
+  CommonFlags common;
+  TrainFlags flags;
+};
+
+struct ExportCommand {
+  CommonFlags common;
+  ExportFlags flags;
+};
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  const auto given = std::make_shared<TrainCommand>();
+  CLI::App* command = app.add_subcommand("train", "train a draft as a run file says");
+  command
+      ->add_option("--resume", given->flags.resume,
+                   "auto: go on where the run's directory ends | never: start anew, refused where "
+                   "checkpoints lie | a checkpoint's directory")
+      ->capture_default_str();
+  command->add_flag("--dry-run", given->flags.dry_run,
+                    "resolve everything, run one step, print memory and time");
+  add_config_flags(*command, given->common, true);
+  add_config_help(*command);
+  add_common_flags(*command, given->common);
+  command->callback([given] {
+    apply(given->common);
+    given->flags.device = given->common.device;
+    given->flags.dtype = given->common.dtype;
+    const RunConfig config = load_run_config(given->common.config, given->common.set);
+    train_command(config, given->flags, measure_with(config));
+  });
+}
+
+void add_export(CLI::App& app) {
+  const auto given = std::make_shared<ExportCommand>();
+  CLI::App* command = app.add_subcommand("export", "a checkpoint as a draft that engines load");
+  CLI::Option* checkpoint =
+      command->add_option("--checkpoint", given->flags.checkpoint, "runs/<name>/best, for example");
+  CLI::Option* output =
+      command->add_option("--output", given->flags.output, "the draft's directory");
+  command->add_option("--format", given->flags.format, "whose conventions")
+      ->check(CLI::IsMember({"vllm", "sglang"}))
+      ->capture_default_str();
+  CLI::Option* check =
+      command->add_option("--check", given->flags.check, "verify this draft instead");
+  checkpoint->needs(output)->excludes(check);
+  output->needs(checkpoint);
+  add_common_flags(*command, given->common);
+  command->callback([given, checkpoint, check] {
+    if (checkpoint->count() + check->count() == 0) {
+      throw CLI::RequiredError("--checkpoint with --output, or --check");
+    }
+    apply(given->common);
+    export_command(given->flags);
+  });
+}
+
+}  // namespace aerie::cli
