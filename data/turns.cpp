@@ -21,14 +21,17 @@ std::string_view common_prefix(std::string_view a, std::string_view b) {
   return a.substr(0, static_cast<size_t>(end - a.begin()));
 }
 
-/// The common prefix that ends between tokens: "<|" of "<|user|>" and "<|endoftext|>" is none.
+/// The common prefix that ends between tokens ("<|" of "<|user|>" and "<|endoftext|>" is none), or
+/// one text whole where the other goes on from it.
 std::string_view common_token_prefix(std::string_view a, std::string_view b,
                                      const Tokenizer& tokenizer) {
+  const std::string_view common = common_prefix(a, b);
+  if (common.size() == std::min(a.size(), b.size())) return common;
   const Encoding x = tokenizer.encode(a), y = tokenizer.encode(b);
   const auto same = std::mismatch(x.ids.begin(), x.ids.end(), y.ids.begin(), y.ids.end());
   const auto count = static_cast<size_t>(same.first - x.ids.begin());
   if (count == 0) return {};
-  return common_prefix(a, b).substr(0, x.offsets[count - 1][1]);
+  return common.substr(0, x.offsets[count - 1][1]);
 }
 
 // --- Probing ---

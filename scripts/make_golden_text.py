@@ -2,8 +2,8 @@
 
 Writes small tokenizers of four kinds (tokenizers/*.json), strings.json.gz, and golden.json.gz with, for each tokenizer
 and string, checksums of the ids and of their decoding, and for each template and conversation the rendered text.
-Needs models/SmolLM2-135M-Instruct (scripts/fetch_smollm2.sh). The output depends on nothing but this file, the
-templates and the pinned versions.
+Needs models/SmolLM2-135M-Instruct (scripts/fetch_smollm2.sh). Tokenizers that are there are kept, because training one
+breaks ties at random; the rest depends on nothing but them, this file, the templates and the pinned versions.
 
 usage: .venv/bin/python scripts/make_golden_text.py
 """
@@ -86,6 +86,10 @@ def make_strings():
     return strings
 
 
+# What closes a turn in the families of templates/: one tokenizer knows them all.
+END_OF_TURN = ["</s>", "<|eot_id|>", "<end_of_turn>", "<|end|>"]
+
+
 def specials(*names):
     return list(names) + ["<|im_start|>", "<|im_end|>"]
 
@@ -97,7 +101,7 @@ def small_tokenizers():
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     llama3.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"), byte_level])
     llama3.decoder = decoders.ByteLevel()
-    train(llama3, trainers.BpeTrainer(vocab_size=700, special_tokens=specials("<|begin_of_text|>"),
+    train(llama3, trainers.BpeTrainer(vocab_size=704, special_tokens=specials("<|begin_of_text|>", *END_OF_TURN),
                                       initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
     llama3.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
         single="<|begin_of_text|> $A", pair="<|begin_of_text|> $A $B", special_tokens=[("<|begin_of_text|>", 0)])])
@@ -164,9 +168,12 @@ def write(name, value):
 def main():
     (GOLDEN / "tokenizers").mkdir(parents=True, exist_ok=True)
     strings = make_strings()
-    tokenizers = small_tokenizers()
-    for name, tokenizer in tokenizers.items():
-        tokenizer.save(str(GOLDEN / f"tokenizers/{name}.json"), pretty=False)
+    tokenizers = {}
+    for name, tokenizer in small_tokenizers().items():
+        path = GOLDEN / f"tokenizers/{name}.json"
+        if not path.exists():
+            tokenizer.save(str(path), pretty=False)
+        tokenizers[name] = Tokenizer.from_file(str(path))
     tokenizers["smollm2"] = Tokenizer.from_file(str(SMOLLM2))
     golden = {"tokenizers": {name: tokenizer_rows(t, strings) for name, t in tokenizers.items()}, "templates": {}}
     for path in sorted((GOLDEN / "templates").glob("*.jinja")):

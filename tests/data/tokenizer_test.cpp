@@ -34,7 +34,8 @@ class TokenizerParity : public testing::TestWithParam<const char*> {
                            : golden_text_dir() / "tokenizers" /
                                  (std::string(GetParam()) + ".json")};
   const Json& golden_ = golden_text().at("tokenizers").at(GetParam());
-  const bool covers_ = std::string(GetParam()) != "unigram";  // its normalizer drops characters
+  // Of the others, one drops bytes that it has no token for, two normalise characters away.
+  const bool covers_ = std::string_view(GetParam()).starts_with("llama");
 };
 INSTANTIATE_TEST_SUITE_P(Kinds, TokenizerParity,
                          testing::Values("smollm2", "llama3", "qwen", "llama2", "unigram"));
