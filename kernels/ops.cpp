@@ -3,6 +3,7 @@
 
 #include "common/error.h"
 #include "kernels/composed.h"
+#include "kernels/autograd.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/paged_attention.h"
 
@@ -117,6 +118,9 @@ Tensor linear(const Tensor& x, const LinearWeight& weight) {
   check_float("linear", "x", x);
   check_shape("linear", "x", x, {-1, weight.in_features});
   const bool records = wants_grad(x) || (at::GradMode::is_enabled() && weight.trainable());
+  if (records && weight.packed_transpose.defined() && autograd::supported(x)) {
+    return autograd::linear(x, weight);
+  }
   if (weight.packed.defined() && !records) {
     check_type("linear", "x (of a weight packed in bf16)", x, at::kBFloat16);
     return cpu::linear(x, weight.packed, weight.out_features);
@@ -128,6 +132,9 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", "x", x);
   AERIE_CHECK(x.dim() >= 1, "rms_norm: x has no dimension");
   check_shape("rms_norm", "weight", weight, {x.size(-1)});
+  if (wants_grad(x, weight) && autograd::supported(x) && weight.scalar_type() == at::kFloat) {
+    return autograd::rms_norm(x, weight, eps);
+  }
   if (x.is_cpu() && !wants_grad(x, weight)) return cpu::rms_norm(x, weight, eps);
   return composed::rms_norm(x, weight, eps);
 }
@@ -148,6 +155,7 @@ Tensor swiglu(const Tensor& gate_up) {
   AERIE_CHECK(gate_up.size(1) % 2 == 0,
               "swiglu: gate_up has shape {}; its columns are [gate | up], so an even number",
               shape_of(gate_up));
+  if (wants_grad(gate_up) && autograd::supported(gate_up)) return autograd::swiglu(gate_up);
   if (gate_up.is_cpu() && !wants_grad(gate_up)) return cpu::swiglu(gate_up);
   return composed::swiglu(gate_up);
 }
@@ -174,6 +182,7 @@ Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table) {
   check_type("rope", "positions", positions, at::kLong);
   check_shape("rope", "table.cos", table.cos, {-1, x.size(2) / 2});
   check_shape("rope", "table.sin", table.sin, table.cos.sizes());
+  if (wants_grad(x) && autograd::supported(x)) return autograd::rope(x, positions, table);
   if (x.is_cpu() && !wants_grad(x)) return cpu::rope(x, positions, table);
   return composed::rope(x, positions, table);
 }

@@ -7,7 +7,8 @@
 #include <fmt/ranges.h>
 
 #include "common/error.h"
-#include "kernels/training.h"
+#include "kernels/autograd.h"
+#include "kernels/cpu/training.h"
 
 namespace aerie::ops {
 namespace {
@@ -54,11 +55,14 @@ void check_attention(const char* op, const AttentionInputs& in) {
   }
 }
 
-AttentionOutput forward_kernel(const AttentionInputs& in) { return composed::ttt_forward(in); }
+AttentionOutput forward_kernel(const AttentionInputs& in) {
+  return cpu::ttt_supported(in) ? cpu::ttt_forward(in) : composed::ttt_forward(in);
+}
 
 AttentionGrads backward_kernel(const AttentionInputs& in, const AttentionOutput& out,
                                const Tensor& d_out) {
-  return composed::ttt_backward(in, out, d_out);
+  return cpu::ttt_supported(in) ? cpu::ttt_backward(in, out, d_out)
+                                : composed::ttt_backward(in, out, d_out);
 }
 
 /// Inputs in the order of `forward`: q, k, v, rows, q_start, scale, then k_steps and v_steps.
@@ -119,9 +123,7 @@ struct HeadLossTotal : torch::autograd::Function<HeadLossTotal> {
                  head = context->saved_data["head"].toTensor();
     if (head.defined()) {
       Tensor master = context->get_saved_variables()[0];
-      Tensor& sum = master.mutable_grad();
-      if (!sum.defined()) sum = at::zeros_like(head);
-      sum.addcmul_(head, grad[0].to(head.scalar_type()));
+      autograd::gradient_of(master).addcmul_(head, grad[0].to(head.scalar_type()));
     }
     return {hidden.defined() ? hidden * grad[0].to(hidden.scalar_type()) : Tensor(), Tensor(),
             Tensor(), Tensor()};
@@ -178,7 +180,7 @@ HeadLoss head_loss(const Tensor& hidden, const LinearWeight& head, const Teacher
   HeadLossOutput out;
   {
     at::NoGradGuard no_grad;
-    out = composed::head_loss(in);
+    out = cpu::head_loss_supported(in) ? cpu::head_loss(in) : composed::head_loss(in);
   }
   if (in.hidden_grad || in.head_grad) {
     out.values.total = HeadLossTotal::apply(hidden, head.weight, out.values.total, out.grads);

@@ -1,0 +1,142 @@
+// The two tile products that attention is made of, and the packing of their operands. Only
+// *_amx.cpp include this.
+#pragma once
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/tiles_amx.h"
+#include "kernels/cpu/ttt_attention.h"
+#include "kernels/cpu/vector_avx512.h"
+
+namespace aerie::cpu {
+namespace {
+
+constexpr int64_t kTileElements = 16 * 32;
+
+/// All eight tile registers 16 rows by 64 bytes, for the lifetime of the object.
+class FullTiles {
+ public:
+  FullTiles() {
+    TileConfig config;
+    for (int tile = 0; tile < 8; ++tile) config.set(tile, 16);
+    config.load();
+  }
+  ~FullTiles() { _tile_release(); }
+  FullTiles(const FullTiles&) = delete;
+  FullTiles& operator=(const FullTiles&) = delete;
+};
+
+/// Transposes 16 rows of 16 dwords in registers: four rounds of interleaving.
+inline void transpose16(__m512i* r) {
+  __m512i t[16];
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
+    t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+    t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+    t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+  }
+  for (int i = 0; i < 8; ++i) {
+    r[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
+    r[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
+  }
+}
+
+/// 16 rows (those from `count` on are zero) of d elements -> d/32 tiles [16 pairs of d][16
+/// rows][2].
+inline void pack_turned(bf16* tiles, const bf16* source, int64_t stride, int64_t count, int64_t d) {
+  for (int64_t block = 0; block < d; block += 32, tiles += kTileElements) {
+    __m512i rows[16];
+    for (int64_t i = 0; i < 16; ++i) {
+      rows[i] =
+          i < count ? _mm512_loadu_si512(source + i * stride + block) : _mm512_setzero_si512();
+    }
+    transpose16(rows);
+    for (int64_t i = 0; i < 16; ++i) _mm512_storeu_si512(tiles + i * 32, rows[i]);
+  }
+}
+
+/// 32 rows (those from `count` on are zero) of d elements -> d/16 tiles [16 pairs of rows][16 of
+/// d][2].
+inline void pack_paired(bf16* tiles, const bf16* source, int64_t stride, int64_t count, int64_t d) {
+  const auto row = [&](int64_t i, int64_t column) {
+    return i < count ? _mm512_cvtepu16_epi32(_mm256_loadu_si256(
+                           reinterpret_cast<const __m256i*>(source + i * stride + column)))
+                     : _mm512_setzero_si512();
+  };
+  for (int64_t column = 0; column < d; column += 16, tiles += kTileElements) {
+    for (int64_t pair = 0; pair < 16; ++pair) {
+      const __m512i high = _mm512_slli_epi32(row(2 * pair + 1, column), 16);
+      _mm512_storeu_si512(tiles + pair * 32, _mm512_or_si512(row(2 * pair, column), high));
+    }
+  }
+}
+
+/// 16 rows (those from `count` on are zero) to a dense [16,d].
+inline void copy_tile(bf16* tile, const bf16* source, int64_t stride, int64_t count, int64_t d) {
+  for (int64_t i = 0; i < 16; ++i) {
+    if (i < count) {
+      std::memcpy(tile + i * d, source + i * stride, static_cast<size_t>(d) * sizeof(bf16));
+    } else {
+      std::memset(tile + i * d, 0, static_cast<size_t>(d) * sizeof(bf16));
+    }
+  }
+}
+
+/// products [16, 16*blocks] = a [16,d] times turned tiles of `blocks` (even) groups of 16; rows
+/// `stride` floats apart.
+inline void multiply_turned(float* products, int64_t stride, const bf16* a, const bf16* turned,
+                            int64_t blocks, int64_t d) {
+  const int64_t group = d * 16;
+  for (int64_t block = 0; block < blocks; block += 2) {
+    const bf16* b = turned + block * group;
+    _tile_zero(0);
+    _tile_zero(1);
+    for (int64_t i = 0; i < d / 32; ++i) {
+      _tile_loadd(2, a + i * 32, d * sizeof(bf16));
+      _tile_loadd(3, b + i * kTileElements, 64);
+      _tile_dpbf16ps(0, 2, 3);
+      _tile_loadd(4, b + group + i * kTileElements, 64);
+      _tile_dpbf16ps(1, 2, 4);
+    }
+    _tile_stored(0, products + block * 16, stride * sizeof(float));
+    _tile_stored(1, products + block * 16 + 16, stride * sizeof(float));
+  }
+}
+
+/// sums [16,d] (+)= p [16, 32*chunks] times paired tiles; rows of p `stride` elements apart.
+template <bool kAdd>
+inline void multiply_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired,
+                            int64_t chunks, int64_t d) {
+  for (int64_t column = 0; column < d; column += 32) {
+    if constexpr (kAdd) {
+      _tile_loadd(0, sums + column, d * sizeof(float));
+      _tile_loadd(1, sums + column + 16, d * sizeof(float));
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+    }
+    const bf16* b = paired + column / 16 * kTileElements;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk, b += d * 32) {
+      _tile_loadd(2, p + chunk * 32, stride * sizeof(bf16));
+      _tile_loadd(3, b, 64);
+      _tile_dpbf16ps(0, 2, 3);
+      _tile_loadd(4, b + kTileElements, 64);
+      _tile_dpbf16ps(1, 2, 4);
+    }
+    _tile_stored(0, sums + column, d * sizeof(float));
+    _tile_stored(1, sums + column + 16, d * sizeof(float));
+  }
+}
+
+}  // namespace
+}  // namespace aerie::cpu

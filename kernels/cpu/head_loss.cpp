@@ -1,0 +1,247 @@
+// The fused head and soft cross-entropy in bf16. Teacher rows go in chunks: their full-vocabulary
+// logits pass by in panels that stay in cache, leaving the argmax, the log-sum-exp and the softmax
+// over the draft vocabulary. Then the students of those rows, of all unroll depths, go in blocks:
+// logits, loss, gradient of the logits, and the two products of the backward.
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <cmath>
+
+#include "common/threads.h"
+#include "kernels/cpu/head_loss_rows.h"
+#include "kernels/cpu/outer_product.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/training.h"
+
+namespace aerie::ops::cpu {
+namespace {
+
+using namespace aerie::cpu;
+
+// Large enough that the weights, which pass by once a chunk, cost little beside the arithmetic;
+// small enough that a chunk's logits stay in the last-level cache.
+constexpr int64_t kTeacherRows = 256, kStudentRows = 512;
+constexpr int64_t kPanelsAtOnce = 8;  // 256 logits of each teacher row at a time
+
+const bf16* data(const Tensor& x) { return static_cast<const bf16*>(x.const_data_ptr()); }
+bf16* mutable_data(const Tensor& x) { return static_cast<bf16*>(x.data_ptr()); }
+
+Tensor bf16_buffer(int64_t rows, int64_t columns) {
+  return at::empty({rows, columns}, at::kBFloat16);
+}
+Tensor f32_buffer(int64_t rows, int64_t columns) { return at::empty({rows, columns}, at::kFloat); }
+
+/// Rows of x [.., C] in the order of `index`, as a dense block.
+void gather_rows(bf16* out, const Tensor& x, const int64_t* index, int64_t count) {
+  const int64_t width = x.size(1);
+  for (int64_t i = 0; i < count; ++i) {
+    std::copy_n(data(x) + index[i] * width, width, out + i * width);
+  }
+}
+
+class HeadLossRun {
+ public:
+  explicit HeadLossRun(const HeadLossInputs& in)
+      : in_(in),
+        rows_(head_loss_rows()),
+        groups_(group_by_teacher(in.teacher_row)),
+        hidden_(in.hidden.contiguous()),
+        teacher_hidden_(in.teacher->hidden.contiguous()),
+        target_of_(in.teacher->target_of.to(at::kInt).contiguous()),
+        draft_of_(in.teacher->draft_of.contiguous()),
+        row_weight_(in.row_weight.to(at::kFloat).contiguous()),
+        vocab_(in.teacher->head->out_features),
+        draft_vocab_(in.head->out_features),
+        width_(in.head->in_features) {}
+
+  HeadLossOutput run() {
+    const int64_t count = hidden_.size(0);
+    out_.values = {at::zeros({count}, at::kFloat),
+                   at::zeros({count}, at::kBool),
+                   at::zeros({count}, at::kBool),
+                   at::zeros({count}, at::kFloat),
+                   {}};
+    if (in_.hidden_grad) out_.grads.hidden = at::zeros_like(hidden_);
+    if (in_.head_grad) out_.grads.head = at::zeros({draft_vocab_, width_}, at::kFloat);
+    make_buffers();
+    const auto teachers = static_cast<int64_t>(groups_.teacher.size());
+    for (int64_t u = 0; u < teachers; u += kTeacherRows) {
+      const int64_t stop = std::min(u + kTeacherRows, teachers);
+      label_teachers(u, stop);
+      const int64_t end = groups_.start[static_cast<size_t>(stop)];
+      for (int64_t s = groups_.start[static_cast<size_t>(u)]; s < end; s += kStudentRows) {
+        score_students(u, s, std::min(s + kStudentRows, end));
+      }
+    }
+    out_.values.total = (out_.values.loss * row_weight_).sum();
+    return std::move(out_);
+  }
+
+ private:
+  void make_buffers() {
+    const int64_t teachers =
+        std::min<int64_t>(kTeacherRows, static_cast<int64_t>(groups_.teacher.size()));
+    const int64_t students = std::min(kStudentRows, hidden_.size(0));
+    teacher_block_ = bf16_buffer(teachers, in_.teacher->head->in_features);
+    p_ = f32_buffer(teachers, draft_vocab_);
+    labels_.resize(static_cast<size_t>(teachers));
+    student_block_ = bf16_buffer(students, width_);
+    logits_ = f32_buffer(students, draft_vocab_);
+    if (in_.hidden_grad || in_.head_grad) d_logits_ = bf16_buffer(students, draft_vocab_);
+    if (in_.hidden_grad) d_hidden_ = bf16_buffer(students, width_);
+  }
+
+  /// Fills p_ and labels_ for the teacher groups [begin, end).
+  void label_teachers(int64_t begin, int64_t end) {
+    const int64_t count = end - begin, panels = (vocab_ + kPanel - 1) / kPanel;
+    const int64_t parts = (panels + kPanelsAtOnce - 1) / kPanelsAtOnce;
+    gather_rows(mutable_data(teacher_block_), teacher_hidden_, groups_.teacher.data() + begin,
+                count);
+    std::vector<RowStatistics> statistics(static_cast<size_t>(parts * count));
+    parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+      for (int64_t part = first; part < last; ++part) {
+        teacher_part(part, count, statistics.data() + part * count);
+      }
+    });
+    parallel_for(0, count, 4, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) finish_label(i, count, statistics, parts);
+    });
+  }
+
+  /// One group of panels of the full vocabulary for all rows of the chunk.
+  void teacher_part(int64_t part, int64_t count, RowStatistics* statistics) {
+    constexpr int64_t kColumns = kPanelsAtOnce * kPanel;
+    const LinearWeight& head = *in_.teacher->head;
+    const int64_t k = head.in_features, blocks = (k + kKBlock - 1) / kKBlock,
+                  column = part * kColumns;
+    const int64_t columns = std::min(kColumns, vocab_ - column);
+    auto* scores = static_cast<float*>(
+        scratch(Scratch::kLogits, static_cast<size_t>(count * kColumns) * sizeof(float)));
+    gemm({.m = count,
+          .n = columns,
+          .k = k,
+          .a = data(teacher_block_),
+          .lda = k,
+          .b = data(head.packed) + part * kPanelsAtOnce * kPanel * blocks * kKBlock,
+          .c_f32 = scores,
+          .ldc = kColumns});
+    const int32_t* target = target_of_.const_data_ptr<int32_t>();
+    const int64_t from = std::lower_bound(target, target + draft_vocab_, column) - target;
+    const int64_t to =
+        std::lower_bound(target + from, target + draft_vocab_, column + columns) - target;
+    float* p = p_.mutable_data_ptr<float>();
+    for (int64_t i = 0; i < count; ++i) {
+      statistics[i] = rows_.statistics(scores + i * kColumns, columns);
+      statistics[i].argmax += column;
+      rows_.gather(p + i * draft_vocab_ + from, scores + i * kColumns, target + from, column,
+                   to - from);
+    }
+  }
+
+  void finish_label(int64_t i, int64_t count, const std::vector<RowStatistics>& statistics,
+                    int64_t parts) {
+    RowStatistics best = statistics[static_cast<size_t>(i)];
+    for (int64_t part = 1; part < parts; ++part) {
+      const RowStatistics& next = statistics[static_cast<size_t>(part * count + i)];
+      const float top = std::max(best.max, next.max);
+      best.sum = best.sum * std::exp(best.max - top) + next.sum * std::exp(next.max - top);
+      if (next.max > best.max) best.argmax = next.argmax;
+      best.max = top;
+    }
+    float* p = p_.mutable_data_ptr<float>() + i * draft_vocab_;
+    TeacherRow& row = labels_[static_cast<size_t>(i)];
+    const float lse = rows_.softmax(p, draft_vocab_, &row.entropy);
+    row.p = p;
+    row.mass = std::exp(lse - best.max - std::log(best.sum));
+    row.label = draft_of_.const_data_ptr<int64_t>()[best.argmax];
+  }
+
+  /// The students order[begin, end), labelled by the chunk that begins at teacher group
+  /// `first_teacher`.
+  void score_students(int64_t first_teacher, int64_t begin, int64_t end) {
+    const int64_t count = end - begin;
+    const int64_t* index = groups_.order.data() + begin;
+    gather_rows(mutable_data(student_block_), hidden_, index, count);
+    gemm({.m = count,
+          .n = draft_vocab_,
+          .k = width_,
+          .a = data(student_block_),
+          .lda = width_,
+          .b = data(in_.head->packed),
+          .c_f32 = logits_.mutable_data_ptr<float>(),
+          .ldc = draft_vocab_});
+    parallel_for(0, count, 8, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i)
+        score_row(i, index[i], group_of(begin + i) - first_teacher);
+    });
+    if (in_.hidden_grad) add_hidden_grad(index, count);
+    if (in_.head_grad) add_head_grad(count);
+  }
+
+  /// Which teacher group the student at this place of the order belongs to.
+  int64_t group_of(int64_t place) const {
+    return std::upper_bound(groups_.start.begin(), groups_.start.end(), place) -
+           groups_.start.begin() - 1;
+  }
+
+  void score_row(int64_t i, int64_t row, int64_t label) {
+    const TeacherRow& teacher = labels_[static_cast<size_t>(label)];
+    const bool known = teacher.label >= 0;
+    const float weight = known ? row_weight_.const_data_ptr<float>()[row] : 0;
+    bf16* d_logits = d_logits_.defined() ? mutable_data(d_logits_) + i * draft_vocab_ : nullptr;
+    float* logits = logits_.mutable_data_ptr<float>() + i * draft_vocab_;
+    const StudentResult result = rows_.student(logits, draft_vocab_, teacher, weight, d_logits);
+    out_.values.loss.mutable_data_ptr<float>()[row] = known ? result.loss : 0;
+    out_.values.alpha.mutable_data_ptr<float>()[row] = result.alpha;
+    out_.values.in_vocab.mutable_data_ptr<bool>()[row] = known;
+    out_.values.hit.mutable_data_ptr<bool>()[row] = known && result.argmax == teacher.label;
+  }
+
+  void add_hidden_grad(const int64_t* index, int64_t count) {
+    gemm({.m = count,
+          .n = width_,
+          .k = draft_vocab_,
+          .a = data(d_logits_),
+          .lda = draft_vocab_,
+          .b = data(in_.head->packed_transpose),
+          .c_bf16 = mutable_data(d_hidden_),
+          .ldc = width_});
+    bf16* out = mutable_data(out_.grads.hidden);
+    for (int64_t i = 0; i < count; ++i)
+      std::copy_n(data(d_hidden_) + i * width_, width_, out + index[i] * width_);
+  }
+
+  void add_head_grad(int64_t count) {
+    add_outer_product({.sum = out_.grads.head.mutable_data_ptr<float>(),
+                       .outputs = draft_vocab_,
+                       .inputs = width_,
+                       .rows = count,
+                       .dy = data(d_logits_),
+                       .dy_stride = draft_vocab_,
+                       .x = data(student_block_),
+                       .x_stride = width_});
+  }
+
+  const HeadLossInputs& in_;
+  const HeadLossRows& rows_;
+  TeacherGroups groups_;
+  Tensor hidden_, teacher_hidden_, target_of_, draft_of_, row_weight_;
+  int64_t vocab_, draft_vocab_, width_;
+  Tensor teacher_block_, p_, student_block_, logits_, d_logits_, d_hidden_;
+  std::vector<TeacherRow> labels_;
+  HeadLossOutput out_;
+};
+
+}  // namespace
+
+bool head_loss_supported(const HeadLossInputs& in) {
+  const bool ready =
+      in.hidden.is_cpu() && in.hidden.scalar_type() == at::kBFloat16 && in.head->packed.defined() &&
+      in.teacher->hidden.scalar_type() == at::kBFloat16 && in.teacher->head->packed.defined();
+  return ready && (!in.hidden_grad || in.head->packed_transpose.defined());
+}
+
+HeadLossOutput head_loss(const HeadLossInputs& in) { return HeadLossRun(in).run(); }
+
+}  // namespace aerie::ops::cpu
