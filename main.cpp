@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "cli/commands.h"
+#include "common/memory.h"
 
 namespace {
 
@@ -30,6 +31,7 @@ int report(const char* message) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  aerie::keep_freed_memory();
   try {
     return run(argc, argv);
   } catch (const c10::Error& error) {

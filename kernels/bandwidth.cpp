@@ -8,9 +8,15 @@
 namespace aerie::ops {
 namespace {
 
-uint64_t sum_words(const uint64_t* words, int64_t begin, int64_t end) {
+/// One load a cache line is enough to move it; fetching ahead by hand goes past the borders of
+/// pages, where the hardware's own fetching stops.
+uint64_t touch_lines(const uint64_t* words, int64_t begin, int64_t end) {
+  constexpr int64_t kLine = 8, kAhead = 512;
   uint64_t sum = 0;
-  for (int64_t i = begin; i < end; ++i) sum += words[i];
+  for (int64_t i = begin; i < end; i += kLine) {
+    __builtin_prefetch(words + i + kAhead);
+    sum += words[i];
+  }
   return sum;
 }
 
@@ -26,8 +32,9 @@ double measure_read_bandwidth(int64_t bytes) {
   std::atomic<uint64_t> total = 0;
   for (int round = 0; round < 5; ++round) {
     const auto start = std::chrono::steady_clock::now();
-    parallel_for(0, words, grain,
-                 [&](int64_t begin, int64_t end) { total += sum_words(buffer.get(), begin, end); });
+    parallel_for(0, words, grain, [&](int64_t begin, int64_t end) {
+      total += touch_lines(buffer.get(), begin, end);
+    });
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
     best = std::max(best, words * 8 / time.count());
   }

@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/paged_attention_loops.h"
+#include "kernels/cpu/softmax_avx512.h"
 #include "kernels/cpu/tiles_amx.h"
 
 namespace aerie::cpu {
@@ -86,7 +87,7 @@ struct TileProducts {
 }  // namespace
 
 void attend_amx(const PagedChunk& chunk, int64_t kv_head, int64_t first) {
-  AttentionTask<TileProducts>(chunk, kv_head, first).run();
+  AttentionTask<TileProducts, VectorSoftmax>(chunk, kv_head, first).run();
 }
 
 }  // namespace aerie::cpu

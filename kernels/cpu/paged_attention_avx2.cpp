@@ -3,7 +3,7 @@
 namespace aerie::cpu {
 
 void attend_avx2(const PagedChunk& chunk, int64_t kv_head, int64_t first) {
-  AttentionTask<LoopProducts>(chunk, kv_head, first).run();
+  AttentionTask<LoopProducts, LoopSoftmax>(chunk, kv_head, first).run();
 }
 
 }  // namespace aerie::cpu

@@ -64,6 +64,38 @@ struct LoopProducts {
   }
 };
 
+/// The softmax of one row of a block as plain loops.
+struct LoopSoftmax {
+  /// s = the scaled scores of the first `seen` tokens, masked beyond; returns their maximum and
+  /// `highest`'s
+  static float scale_and_highest(float* s, int64_t seen, int64_t width, float scale,
+                                 float highest) {
+    float partial[kLanes];
+    for (float& value : partial) value = highest;
+    for (int64_t t = 0; t < width; t += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const float score = t + lane < seen ? s[t + lane] * scale : kMasked;
+        s[t + lane] = score;
+        partial[lane] = score > partial[lane] ? score : partial[lane];
+      }
+    }
+    return fold_lanes(partial, [](float a, float b) { return a > b ? a : b; });
+  }
+
+  /// p = e^(s - highest); returns their sum, in the order of kLanes partial sums
+  static float exponentials(bf16* p, const float* s, int64_t width, float highest) {
+    float partial[kLanes] = {};
+    for (int64_t t = 0; t < width; t += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const float value = exponential(s[t + lane] - highest);
+        partial[lane] += value;
+        p[t + lane] = narrow<bf16>(value);
+      }
+    }
+    return fold_lanes(partial, [](float a, float b) { return a + b; });
+  }
+};
+
 /// The task's work memory.
 struct AttentionScratch {
   bf16 *q, *p, *v;
@@ -93,7 +125,7 @@ struct AttentionScratch {
   }
 };
 
-template <typename Products>
+template <typename Products, typename Softmax>
 class AttentionTask {
  public:
   AttentionTask(const PagedChunk& chunk, int64_t kv_head, int64_t first)
@@ -135,6 +167,16 @@ class AttentionTask {
     }
   }
 
+  /// Pages lie anywhere, so the hardware does not guess the next block's.
+  void fetch_page(int64_t index, int64_t end) const {
+    if (index * kPageTokens >= end) return;
+    const bf16 *key = page(chunk_.k, index), *value = page(chunk_.v, index);
+    for (int64_t line = 0; line < kPageTokens * padded_; line += 32) {
+      __builtin_prefetch(key + line);
+      __builtin_prefetch(value + line);
+    }
+  }
+
   const bf16* page(const bf16* pool, int64_t index) const {
     return pool + (static_cast<int64_t>(chunk_.pages[index]) * chunk_.kv_heads + head_) *
                       kPageTokens * padded_;
@@ -146,8 +188,10 @@ class AttentionTask {
                   first_page = start / kPageTokens;
     const bf16* keys[kPagesOfBlock];
     for (int64_t i = 0; i < count; ++i) keys[i] = page(chunk_.k, first_page + i);
-    for (int64_t i = 0; i < (count + 1) / 2 * 2; ++i)
+    for (int64_t i = 0; i < (count + 1) / 2 * 2; ++i) {
+      fetch_page(first_page + kPagesOfBlock + i, end);
       load_values(i, i < count ? tokens - i * kPageTokens : 0, first_page);
+    }
     for (int64_t tile = 0; tile < count_; tile += kTileRows) {
       const int64_t rows = count_ - tile < kTileRows ? count_ - tile : kTileRows;
       if (visible(tile + rows - 1) <= start) continue;
@@ -177,14 +221,11 @@ class AttentionTask {
     }
   }
 
-  /// Masks in place what the query does not see of this block.
-  void mask(float* s, int64_t query, int64_t start, int64_t width) const {
-    const int64_t seen = visible(query) - start;
-    for (int64_t t = 0; t < width; ++t) s[t] = t < seen ? s[t] * chunk_.scale : kMasked;
-    if (chunk_.tree == nullptr) return;
+  /// Within a tree: masks the scores of this block's tokens that the query does not see.
+  void mask_tree(float* s, int64_t query, int64_t start, int64_t width) const {
     const int64_t base = chunk_.kv_len - chunk_.rows;
     const bool* sees = chunk_.tree + row_of(query) * chunk_.tree_stride;
-    for (int64_t t = base > start ? base - start : 0; t < width && t < seen; ++t) {
+    for (int64_t t = base > start ? base - start : 0; t < width && start + t < chunk_.kv_len; ++t) {
       if (!sees[start + t - base]) s[t] = kMasked;
     }
   }
@@ -192,37 +233,20 @@ class AttentionTask {
   void softmax(int64_t tile, int64_t r, int64_t start, int64_t pages) {
     const int64_t query = tile + r, width = (pages + 1) / 2 * 2 * kPageTokens;
     float* s = memory_.s + r * kBlockTokens;
-    mask(s, query, start, width);
-    float partial[kLanes];
-    for (float& value : partial) value = memory_.highest[query];
-    for (int64_t t = 0; t < width; t += kLanes) {
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        partial[lane] = s[t + lane] > partial[lane] ? s[t + lane] : partial[lane];
-      }
-    }
-    const float highest = fold_lanes(partial, [](float a, float b) { return a > b ? a : b; });
-    const float shrink = exponential(memory_.highest[query] - highest);
+    if (chunk_.tree != nullptr) mask_tree(s, query, start, width);
+    const float before = memory_.highest[query];
+    const float highest =
+        Softmax::scale_and_highest(s, visible(query) - start, width, chunk_.scale, before);
+    const float sum = Softmax::exponentials(memory_.p + r * kBlockTokens, s, width, highest);
     memory_.highest[query] = highest;
-    memory_.denominator[query] =
-        memory_.denominator[query] * shrink + exponentials(r, highest, width);
-    if (shrink == 1.0f) return;
+    if (highest == before) {
+      memory_.denominator[query] += sum;
+      return;
+    }
+    const float shrink = exponential(before - highest);
+    memory_.denominator[query] = memory_.denominator[query] * shrink + sum;
     float* o = memory_.o + query * padded_;
     for (int64_t c = 0; c < padded_; ++c) o[c] *= shrink;
-  }
-
-  /// p = e^(s - highest); returns their sum, in the order of kLanes partial sums
-  float exponentials(int64_t r, float highest, int64_t width) {
-    const float* s = memory_.s + r * kBlockTokens;
-    bf16* p = memory_.p + r * kBlockTokens;
-    float partial[kLanes] = {};
-    for (int64_t t = 0; t < width; t += kLanes) {
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const float value = exponential(s[t + lane] - highest);
-        partial[lane] += value;
-        p[t + lane] = narrow<bf16>(value);
-      }
-    }
-    return fold_lanes(partial, [](float a, float b) { return a + b; });
   }
 
   void store() const {
