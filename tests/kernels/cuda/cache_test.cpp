@@ -8,7 +8,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "kernels/composed.h"
-#include "tests/kernels/cuda/emulated.h"
+#include "tests/kernels/cuda/tested.h"
 
 namespace aerie {
 namespace {
@@ -52,7 +52,7 @@ TEST_P(CudaCache, AppendWritesItsSlotsOnly) {
     const Tensor v = fused.slice(1, 3 * head_dim, 6 * head_dim).unflatten(1, {3, head_dim});
     const Tensor slots = at::randperm(5 * KvPool::kPageSize, at::kLong).slice(0, 0, 7);
     ops::composed::kv_append_(expected, 1, k, v, slots);
-    emulated().kv_append_(got, 1, k, v, slots);
+    tested().kv_append_(got, 1, k, v, slots);
     expect_equal(got, expected);
   }
 }
@@ -62,7 +62,7 @@ TEST_P(CudaCache, MoveReadsBeforeItWrites) {
   const Tensor from = at::tensor({17, 18, 40, 3}, at::kLong),
                to = at::tensor({16, 17, 18, 40}, at::kLong);
   ops::composed::kv_move_(expected, from, to);
-  emulated().kv_move_(got, from, to);
+  tested().kv_move_(got, from, to);
   expect_equal(got, expected);
 }
 
@@ -70,7 +70,7 @@ TEST_P(CudaCache, MoveOfMoreLayersThanOneLaunchTakes) {
   KvPool expected = pool(130, 2, 1, 8), got = clone(expected);
   const Tensor from = at::tensor({3, 30}, at::kLong), to = at::tensor({4, 5}, at::kLong);
   ops::composed::kv_move_(expected, from, to);
-  emulated().kv_move_(got, from, to);
+  tested().kv_move_(got, from, to);
   expect_equal(got, expected);
 }
 
@@ -125,9 +125,9 @@ TEST_P(CudaCache, RaggedAttention) {
     const Tensor expected = ops::composed::ragged_attention(q, cache, 0, layout, scale);
     set_multiprocessors(1000);  // blocks are few for such a device: long contexts are split
     const auto split = in_every_order(
-        [&] { return std::vector{emulated().ragged_attention(q, cache, 0, layout, scale)}; });
+        [&] { return std::vector{tested().ragged_attention(q, cache, 0, layout, scale)}; });
     set_multiprocessors(1);
-    const Tensor whole = emulated().ragged_attention(q, cache, 0, layout, scale);
+    const Tensor whole = tested().ragged_attention(q, cache, 0, layout, scale);
     EXPECT_LE(distance(split[0], expected), tolerance(type())) << c.head_dim;
     EXPECT_TRUE(whole.equal(split[0])) << "splitting changes bits";
   }
@@ -137,7 +137,7 @@ TEST_P(CudaCache, RowsDoNotDependOnOtherRows) {
   const KvPool cache = pool(1, 128, 2, 64);
   const RaggedLayout layout = make_layout({5, 1, 3}, {550, 17, 300}, 128);
   const Tensor q = random({9, 4, 64}, type());
-  const Tensor together = emulated().ragged_attention(q, cache, 0, layout, 0.125);
+  const Tensor together = tested().ragged_attention(q, cache, 0, layout, 0.125);
   for (int64_t s = 0; s < 3; ++s) {
     const int32_t begin = layout.q_start[s].item<int>(), end = layout.q_start[s + 1].item<int>();
     const int32_t length = layout.kv_len[s].item<int>();
@@ -146,7 +146,7 @@ TEST_P(CudaCache, RowsDoNotDependOnOtherRows) {
       RaggedLayout alone = make_layout({1}, {length - (end - 1 - row)}, 128);
       alone.pages = layout.pages.slice(0, s, s + 1).contiguous();
       const Tensor one =
-          emulated().ragged_attention(q.slice(0, row, row + 1), cache, 0, alone, 0.125);
+          tested().ragged_attention(q.slice(0, row, row + 1), cache, 0, alone, 0.125);
       EXPECT_TRUE(one[0].equal(together[row])) << "row " << row;
     }
   }
@@ -155,7 +155,7 @@ TEST_P(CudaCache, RowsDoNotDependOnOtherRows) {
 TEST_P(CudaCache, HeadSizeThatTheKernelCannotTakeIsRefused) {
   const KvPool cache = pool(1, 4, 1, 12);
   const RaggedLayout layout = make_layout({1}, {3}, 4);
-  EXPECT_THROW(emulated().ragged_attention(random({1, 1, 12}, type()), cache, 0, layout, 1),
+  EXPECT_THROW(tested().ragged_attention(random({1, 1, 12}, type()), cache, 0, layout, 1),
                std::runtime_error);
 }
 

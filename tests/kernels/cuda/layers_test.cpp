@@ -4,7 +4,8 @@
 #include <ATen/ops/randn.h>
 
 #include "kernels/composed.h"
-#include "tests/kernels/cuda/emulated.h"
+#include "kernels/cuda_layers.h"
+#include "tests/kernels/cuda/tested.h"
 
 namespace aerie {
 namespace {
@@ -28,7 +29,7 @@ TEST_P(CudaLayers, RmsNorm) {
     for (const at::ScalarType weight_type : {type(), at::kFloat}) {
       const Tensor x = random({rows, width}, type()), weight = random({width}, weight_type);
       const auto got =
-          in_every_order([&] { return std::vector{emulated().rms_norm(x, weight, kEps)}; });
+          in_every_order([&] { return std::vector{tested().rms_norm(x, weight, kEps)}; });
       EXPECT_EQ(got[0].scalar_type(), type());
       EXPECT_LE(distance(got[0], ops::composed::rms_norm(x, weight, kEps)), tolerance(type()))
           << width;
@@ -39,7 +40,7 @@ TEST_P(CudaLayers, RmsNorm) {
 TEST_P(CudaLayers, RmsNormOfHeads) {
   const Tensor x = random({3, 5, 128}, type()), weight = random({128}, type());
   EXPECT_LE(
-      distance(emulated().rms_norm(x, weight, kEps), ops::composed::rms_norm(x, weight, kEps)),
+      distance(tested().rms_norm(x, weight, kEps), ops::composed::rms_norm(x, weight, kEps)),
       tolerance(type()));
 }
 
@@ -51,7 +52,7 @@ TEST_P(CudaLayers, AddRmsNorm) {
     const Tensor expected = ops::composed::add_rms_norm_(expected_residual, x, weight, kEps);
     const auto got = in_every_order([&] {
       Tensor residual = before.clone();
-      const Tensor out = emulated().add_rms_norm_(residual, x, weight, kEps);
+      const Tensor out = tested().add_rms_norm_(residual, x, weight, kEps);
       return std::vector{out, residual};
     });
     EXPECT_LE(distance(got[0], expected), tolerance(type())) << width;
@@ -68,7 +69,7 @@ TEST_P(CudaLayers, RmsNormBackward) {
                  weight_leaf = weight.clone().requires_grad_();
     ops::composed::rms_norm(x_leaf, weight_leaf, kEps).backward(grad.to(at::kFloat));
     const auto got = in_every_order([&] {
-      const NormGrads grads = emulated().rms_norm_backward(grad, x, weight, kEps);
+      const NormGrads grads = tested().rms_norm_backward(grad, x, weight, kEps);
       return std::vector{grads.x, grads.weight};
     });
     EXPECT_LE(distance(got[0], x_leaf.grad()), tolerance(type())) << width;
@@ -84,13 +85,13 @@ TEST_P(CudaLayers, RopeAndItsInverse) {
     const Tensor q = fused.slice(1, head_dim, 4 * head_dim).unflatten(1, {3, head_dim});
     const Tensor positions = at::randint(positions_end, {6}, at::kLong);
     const auto got =
-        in_every_order([&] { return std::vector{emulated().rope(q, positions, table, false)}; });
+        in_every_order([&] { return std::vector{tested().rope(q, positions, table, false)}; });
     EXPECT_LE(distance(got[0], ops::composed::rope(q, positions, table)), tolerance(type()))
         << head_dim;
 
     const Tensor leaf = q.to(at::kFloat).clone().requires_grad_(), grad = random(q.sizes(), type());
     ops::composed::rope(leaf, positions, table).backward(grad.to(at::kFloat));
-    EXPECT_LE(distance(emulated().rope(grad, positions, table, true), leaf.grad()),
+    EXPECT_LE(distance(tested().rope(grad, positions, table, true), leaf.grad()),
               tolerance(type()))
         << head_dim;
   }
@@ -103,16 +104,46 @@ TEST_P(CudaLayers, SwigluAndItsBackward) {
     const Tensor expected = ops::composed::swiglu(leaf);
     expected.backward(grad.to(at::kFloat));
     const auto got = in_every_order([&] {
-      return std::vector{emulated().swiglu(gate_up), emulated().swiglu_backward(grad, gate_up)};
+      return std::vector{tested().swiglu(gate_up), tested().swiglu_backward(grad, gate_up)};
     });
     EXPECT_LE(distance(got[0], expected), tolerance(type())) << width;
     EXPECT_LE(distance(got[1], leaf.grad()), tolerance(type())) << width;
   }
 }
 
+/// A small network of all layers; x and weight as leaves, the gradients of both as result.
+template <typename Norm, typename Rope, typename Swiglu>
+std::vector<Tensor> train(const Tensor& x, const Tensor& weight, const Norm& norm, const Rope& rope,
+                          const Swiglu& swiglu) {
+  const Tensor x_leaf = x.clone().requires_grad_(), weight_leaf = weight.clone().requires_grad_();
+  const Tensor turned = rope(norm(x_leaf, weight_leaf).unflatten(1, {4, 32})).flatten(1);
+  swiglu(turned).to(at::kFloat).square().sum().backward();
+  return {x_leaf.grad(), weight_leaf.grad()};
+}
+
+TEST_P(CudaLayers, AreRecordedForAutograd) {
+  const Tensor x = random({6, 128}, type()), weight = random({128}),
+               positions = at::randint(40, {6}, at::kLong);
+  const auto table = ops::make_rope_table(at::randn({16}).exp(), 40);
+  const auto expected = train(
+      x.to(at::kFloat), weight,
+      [](const auto& a, const auto& w) { return ops::composed::rms_norm(a, w, kEps); },
+      [&](const auto& a) { return ops::composed::rope(a, positions, table); },
+      [](const auto& a) { return ops::composed::swiglu(a); });
+  const auto got = train(
+      x, weight,
+      [](const auto& a, const auto& w) { return ops::cuda::rms_norm(a, w, kEps, tested()); },
+      [&](const auto& a) { return ops::cuda::rope(a, positions, table, tested()); },
+      [](const auto& a) { return ops::cuda::swiglu(a, tested()); });
+  for (size_t i = 0; i < got.size(); ++i)
+    EXPECT_LE(distance(got[i], expected[i]), 2 * tolerance(type())) << i;
+  EXPECT_EQ(got[0].scalar_type(), type());
+  EXPECT_EQ(got[1].scalar_type(), at::kFloat);
+}
+
 TEST_P(CudaLayers, NoRowsAreFine) {
-  EXPECT_EQ(emulated().rms_norm(random({0, 64}, type()), random({64}, type()), kEps).size(0), 0);
-  EXPECT_EQ(emulated().swiglu(random({0, 64}, type())).size(0), 0);
+  EXPECT_EQ(tested().rms_norm(random({0, 64}, type()), random({64}, type()), kEps).size(0), 0);
+  EXPECT_EQ(tested().swiglu(random({0, 64}, type())).size(0), 0);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/tensor.h>
 
-#include "tests/kernels/cuda/emulated.h"
+#include "tests/kernels/cuda/tested.h"
 
 namespace aerie {
 namespace {
@@ -55,7 +55,7 @@ TEST_P(CudaTraining, TttAttentionForward) {
     const ops::AttentionInputs in = make_inputs(c, type());
     const ops::AttentionOutput expected = ops::composed::ttt_forward(in);
     const auto got = in_every_order([&] {
-      const ops::AttentionOutput out = emulated().ttt_forward(in);
+      const ops::AttentionOutput out = tested().ttt_forward(in);
       return std::vector{out.out, out.lse};
     });
     EXPECT_LE(distance(got[0], expected.out), tolerance(type())) << c.head_dim;
@@ -75,7 +75,7 @@ TEST_P(CudaTraining, TttAttentionBackward) {
       return list;
     };
     const auto expected = flat(ops::composed::ttt_backward(in, out, grad));
-    const auto got = in_every_order([&] { return flat(emulated().ttt_backward(in, out, grad)); });
+    const auto got = in_every_order([&] { return flat(tested().ttt_backward(in, out, grad)); });
     ASSERT_EQ(got.size(), expected.size());
     for (size_t i = 0; i < got.size(); ++i) {
       EXPECT_EQ(got[i].scalar_type(), type());
@@ -125,7 +125,7 @@ TEST_P(CudaTraining, HeadLoss) {
     fill(setup, c, type());
     const ops::HeadLossOutput expected = ops::composed::head_loss(setup.in);
     const auto got = in_every_order([&] {
-      const ops::HeadLossOutput out = emulated().head_loss(setup.in);
+      const ops::HeadLossOutput out = tested().head_loss(setup.in);
       return std::vector{out.values.loss,  out.values.alpha, out.values.hit, out.values.in_vocab,
                          out.values.total, out.grads.hidden, out.grads.head};
     });
@@ -150,7 +150,7 @@ TEST_P(CudaTraining, HeadLossOfPeakedTeacherAndTiedLogits) {
   setup.teacher.hidden.mul_(30);  // most probabilities underflow
   setup.in.hidden.zero_();        // all logits equal: the first index is the argmax
   const ops::HeadLossOutput expected = ops::composed::head_loss(setup.in),
-                            got = emulated().head_loss(setup.in);
+                            got = tested().head_loss(setup.in);
   EXPECT_LE(distance(got.values.loss, expected.values.loss), 1e-5);
   EXPECT_TRUE(got.values.hit.equal(expected.values.hit));
   EXPECT_TRUE(got.values.loss.isfinite().all().item<bool>());

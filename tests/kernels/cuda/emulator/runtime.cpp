@@ -1,7 +1,9 @@
 // kernels/cuda/runtime.h on the emulator: tensors of the CPU, one device, no streams.
 #include "kernels/cuda/runtime.h"
 
-#include "tests/kernels/cuda/emulated.h"
+#include "tests/kernels/cuda/tested.h"
+
+extern "C" const aerie::CudaOps* aerie_cuda_ops();
 
 namespace aerie {
 namespace {
@@ -21,6 +23,8 @@ void on_device(const char*, const at::Tensor&, const std::function<void(Stream)>
 }
 
 }  // namespace cuda
+
+const CudaOps& tested() { return *aerie_cuda_ops(); }
 
 void set_multiprocessors(int count) { emulated_multiprocessors = count; }
 

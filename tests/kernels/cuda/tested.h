@@ -1,18 +1,17 @@
-// The CUDA module's table, whose kernels run on the block emulator with tensors of the CPU.
+// The CUDA kernels under test, called with tensors of the CPU. test_cuda_emulated runs them on the block emulator,
+// test_cuda_device, where there is one, on a GPU: the same tests, the same tolerances.
 #pragma once
 #include <gtest/gtest.h>
 
 #include "kernels/cuda_ops.h"
 
-extern "C" const aerie::CudaOps* aerie_cuda_ops();
-
 namespace aerie {
 
-inline const CudaOps& emulated() { return *aerie_cuda_ops(); }
+const CudaOps& tested();
 
-/// How many multiprocessors the emulated device has, on which the launch shapes depend.
+/// How many multiprocessors the emulated device has, on which launch shapes depend. A GPU has what it has.
 void set_multiprocessors(int count);
-/// 0 forward, 1 reverse, 2 shuffled: in which order the threads of a block take turns.
+/// 0 forward, 1 reverse, 2 shuffled: in which order the emulated threads of a block take turns.
 void set_thread_order(int order);
 
 /// Calls compute() with the threads in three orders: without a race all results agree bit for bit.
