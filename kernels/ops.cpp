@@ -2,10 +2,11 @@
 #include "kernels/ops.h"
 
 #include "common/error.h"
-#include "kernels/composed.h"
 #include "kernels/autograd.h"
+#include "kernels/composed.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/paged_attention.h"
+#include "kernels/cuda_layers.h"
 
 namespace aerie::ops {
 namespace {
@@ -132,6 +133,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", "x", x);
   AERIE_CHECK(x.dim() >= 1, "rms_norm: x has no dimension");
   check_shape("rms_norm", "weight", weight, {x.size(-1)});
+  if (x.is_cuda()) return cuda::rms_norm(x, weight, eps);
   if (wants_grad(x, weight) && autograd::supported(x) && weight.scalar_type() == at::kFloat) {
     return autograd::rms_norm(x, weight, eps);
   }
@@ -145,6 +147,7 @@ Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, do
   check_shape("add_rms_norm_", "x", x, residual.sizes());
   check_type("add_rms_norm_", "x", x, residual.scalar_type());
   check_shape("add_rms_norm_", "weight", weight, {x.size(1)});
+  if (x.is_cuda()) return cuda_ops().add_rms_norm_(residual, x, weight, eps);
   if (x.is_cpu() && residual.is_contiguous()) return cpu::add_rms_norm_(residual, x, weight, eps);
   return composed::add_rms_norm_(residual, x, weight, eps);
 }
@@ -155,6 +158,7 @@ Tensor swiglu(const Tensor& gate_up) {
   AERIE_CHECK(gate_up.size(1) % 2 == 0,
               "swiglu: gate_up has shape {}; its columns are [gate | up], so an even number",
               shape_of(gate_up));
+  if (gate_up.is_cuda()) return cuda::swiglu(gate_up);
   if (wants_grad(gate_up) && autograd::supported(gate_up)) return autograd::swiglu(gate_up);
   if (gate_up.is_cpu() && !wants_grad(gate_up)) return cpu::swiglu(gate_up);
   return composed::swiglu(gate_up);
@@ -182,6 +186,7 @@ Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table) {
   check_type("rope", "positions", positions, at::kLong);
   check_shape("rope", "table.cos", table.cos, {-1, x.size(2) / 2});
   check_shape("rope", "table.sin", table.sin, table.cos.sizes());
+  if (x.is_cuda()) return cuda::rope(x, positions, table);
   if (wants_grad(x) && autograd::supported(x)) return autograd::rope(x, positions, table);
   if (x.is_cpu() && !wants_grad(x)) return cpu::rope(x, positions, table);
   return composed::rope(x, positions, table);
@@ -211,6 +216,7 @@ void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v,
   check_shape("kv_append_", "k", k, {-1, pool.kv_heads, pool.head_dim});
   check_shape("kv_append_", "v", v, k.sizes());
   check_slots("kv_append_", "slots", slots, k.size(0));
+  if (k.is_cuda()) return cuda_ops().kv_append_(pool, layer, k, v, slots);
   if (is_tiled(pool)) return cpu::kv_append_(pool, layer, k, v, slots);
   composed::kv_append_(pool, layer, k, v, slots);
 }
@@ -218,6 +224,7 @@ void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v,
 void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots) {
   check_slots("kv_move_", "from_slots", from_slots, -1);
   check_slots("kv_move_", "to_slots", to_slots, from_slots.numel());
+  if (pool.k[0].is_cuda()) return cuda_ops().kv_move_(pool, from_slots, to_slots);
   if (is_tiled(pool)) return cpu::kv_move_(pool, from_slots, to_slots);
   composed::kv_move_(pool, from_slots, to_slots);
 }
@@ -231,6 +238,7 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
               q.size(1), pool.kv_heads);
   check_layout(q, layout);
   check_type("ragged_attention", "q", q, pool.k[layer].scalar_type());
+  if (q.is_cuda()) return cuda_ops().ragged_attention(q, pool, layer, layout, scale);
   if (is_tiled(pool)) return cpu::ragged_attention(q, pool, layer, layout, scale);
   return composed::ragged_attention(q, pool, layer, layout, scale);
 }

@@ -9,6 +9,8 @@
 #include "common/error.h"
 #include "kernels/autograd.h"
 #include "kernels/cpu/training.h"
+#include "kernels/cuda_ops.h"
+#include "kernels/device.h"
 
 namespace aerie::ops {
 namespace {
@@ -55,12 +57,17 @@ void check_attention(const char* op, const AttentionInputs& in) {
   }
 }
 
+/// CUDA has kernels for bf16 and f32; f64, which is for checks, is composed there too.
+bool has_cuda_kernel(const Tensor& x) { return x.is_cuda() && x.scalar_type() != at::kDouble; }
+
 AttentionOutput forward_kernel(const AttentionInputs& in) {
+  if (has_cuda_kernel(in.q)) return cuda_ops().ttt_forward(in);
   return cpu::ttt_supported(in) ? cpu::ttt_forward(in) : composed::ttt_forward(in);
 }
 
 AttentionGrads backward_kernel(const AttentionInputs& in, const AttentionOutput& out,
                                const Tensor& d_out) {
+  if (has_cuda_kernel(in.q)) return cuda_ops().ttt_backward(in, out, d_out);
   return cpu::ttt_supported(in) ? cpu::ttt_backward(in, out, d_out)
                                 : composed::ttt_backward(in, out, d_out);
 }
@@ -180,7 +187,9 @@ HeadLoss head_loss(const Tensor& hidden, const LinearWeight& head, const Teacher
   HeadLossOutput out;
   {
     at::NoGradGuard no_grad;
-    out = cpu::head_loss_supported(in) ? cpu::head_loss(in) : composed::head_loss(in);
+    out = has_cuda_kernel(in.hidden)     ? cuda_ops().head_loss(in)
+          : cpu::head_loss_supported(in) ? cpu::head_loss(in)
+                                         : composed::head_loss(in);
   }
   if (in.hidden_grad || in.head_grad) {
     out.values.total = HeadLossTotal::apply(hidden, head.weight, out.values.total, out.grads);

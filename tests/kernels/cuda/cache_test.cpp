@@ -18,10 +18,13 @@ class CudaCache : public testing::TestWithParam<at::ScalarType> {
   void SetUp() override { at::manual_seed(11); }
   at::ScalarType type() const { return GetParam(); }
 
+  /// A full pool in CUDA's page order, which is the composition's.
   KvPool pool(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim) const {
-    KvPool made = ops::make_kv_pool(layers, pages, kv_heads, head_dim, type(), at::kCPU);
+    KvPool made{.k = {}, .v = {}, .pages = pages, .kv_heads = kv_heads, .head_dim = head_dim};
     for (auto* side : {&made.k, &made.v}) {
-      for (Tensor& layer : *side) layer.copy_(at::randn(layer.sizes()));
+      for (int64_t layer = 0; layer < layers; ++layer) {
+        side->push_back(random({pages, kv_heads, KvPool::kPageSize * head_dim}, type()));
+      }
     }
     return made;
   }

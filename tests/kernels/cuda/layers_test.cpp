@@ -39,9 +39,8 @@ TEST_P(CudaLayers, RmsNorm) {
 
 TEST_P(CudaLayers, RmsNormOfHeads) {
   const Tensor x = random({3, 5, 128}, type()), weight = random({128}, type());
-  EXPECT_LE(
-      distance(tested().rms_norm(x, weight, kEps), ops::composed::rms_norm(x, weight, kEps)),
-      tolerance(type()));
+  EXPECT_LE(distance(tested().rms_norm(x, weight, kEps), ops::composed::rms_norm(x, weight, kEps)),
+            tolerance(type()));
 }
 
 TEST_P(CudaLayers, AddRmsNorm) {
@@ -91,8 +90,7 @@ TEST_P(CudaLayers, RopeAndItsInverse) {
 
     const Tensor leaf = q.to(at::kFloat).clone().requires_grad_(), grad = random(q.sizes(), type());
     ops::composed::rope(leaf, positions, table).backward(grad.to(at::kFloat));
-    EXPECT_LE(distance(tested().rope(grad, positions, table, true), leaf.grad()),
-              tolerance(type()))
+    EXPECT_LE(distance(tested().rope(grad, positions, table, true), leaf.grad()), tolerance(type()))
         << head_dim;
   }
 }

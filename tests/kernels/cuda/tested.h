@@ -1,5 +1,6 @@
-// The CUDA kernels under test, called with tensors of the CPU. test_cuda_emulated runs them on the block emulator,
-// test_cuda_device, where there is one, on a GPU: the same tests, the same tolerances.
+// The CUDA kernels under test, called with tensors of the CPU. test_cuda_emulated runs them on the
+// block emulator, test_cuda_device, where there is one, on a GPU: the same tests, the same
+// tolerances.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -9,7 +10,8 @@ namespace aerie {
 
 const CudaOps& tested();
 
-/// How many multiprocessors the emulated device has, on which launch shapes depend. A GPU has what it has.
+/// How many multiprocessors the emulated device has, on which launch shapes depend. A GPU has what
+/// it has.
 void set_multiprocessors(int count);
 /// 0 forward, 1 reverse, 2 shuffled: in which order the emulated threads of a block take turns.
 void set_thread_order(int order);

@@ -1,4 +1,5 @@
-// The CUDA module on a GPU behind tensors of the CPU: arguments travel there, results back. Only for tests.
+// The CUDA module on a GPU behind tensors of the CPU: arguments travel there, results back. Only
+// for tests.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -45,15 +46,18 @@ void copy_back(KvPool& to, const KvPool& from) {
 
 RaggedLayout up(const RaggedLayout& layout) {
   RaggedLayout copy = layout;
-  for (Tensor* tensor : {&copy.q_start, &copy.kv_len, &copy.pages, &copy.slots, &copy.tree}) *tensor = up(*tensor);
+  for (Tensor* tensor : {&copy.q_start, &copy.kv_len, &copy.pages, &copy.slots, &copy.tree})
+    *tensor = up(*tensor);
   return copy;
 }
 
 ops::AttentionInputs up(const ops::AttentionInputs& in) {
-  return {up(in.q), up(in.rows), up(in.k), up(in.v), up(in.q_start), up(in.k_steps), up(in.v_steps), in.scale};
+  return {up(in.q),       up(in.rows),    up(in.k),       up(in.v),
+          up(in.q_start), up(in.k_steps), up(in.v_steps), in.scale};
 }
 
-NormGrads rms_norm_backward(const Tensor& grad_out, const Tensor& x, const Tensor& weight, double eps) {
+NormGrads rms_norm_backward(const Tensor& grad_out, const Tensor& x, const Tensor& weight,
+                            double eps) {
   const NormGrads grads = cuda_ops().rms_norm_backward(up(grad_out), up(x), up(weight), eps);
   return {down(grads.x), down(grads.weight)};
 }
@@ -65,7 +69,8 @@ Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, do
   return down(out);
 }
 
-void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v, const Tensor& slots) {
+void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v,
+                const Tensor& slots) {
   KvPool there = up(pool);
   cuda_ops().kv_append_(there, layer, up(k), up(v), up(slots));
   copy_back(pool, there);
@@ -77,7 +82,8 @@ void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots) {
   copy_back(pool, there);
 }
 
-Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer, const RaggedLayout& layout, double scale) {
+Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
+                        const RaggedLayout& layout, double scale) {
   return down(cuda_ops().ragged_attention(up(q), up(pool), layer, up(layout), scale));
 }
 
@@ -86,8 +92,10 @@ ops::AttentionOutput ttt_forward(const ops::AttentionInputs& in) {
   return {down(out.out), down(out.lse)};
 }
 
-ops::AttentionGrads ttt_backward(const ops::AttentionInputs& in, const ops::AttentionOutput& out, const Tensor& grad_out) {
-  const ops::AttentionGrads grads = cuda_ops().ttt_backward(up(in), {up(out.out), up(out.lse)}, up(grad_out));
+ops::AttentionGrads ttt_backward(const ops::AttentionInputs& in, const ops::AttentionOutput& out,
+                                 const Tensor& grad_out) {
+  const ops::AttentionGrads grads =
+      cuda_ops().ttt_backward(up(in), {up(out.out), up(out.lse)}, up(grad_out));
   return {down(grads.q), down(grads.k), down(grads.v), down(grads.k_steps), down(grads.v_steps)};
 }
 
@@ -108,24 +116,26 @@ ops::HeadLossOutput head_loss(const ops::HeadLossInputs& in) {
   there.row_weight = up(in.row_weight);
   const ops::HeadLossOutput out = cuda_ops().head_loss(there);
   const ops::HeadLoss& values = out.values;
-  return {{down(values.loss), down(values.hit), down(values.in_vocab), down(values.alpha), down(values.total)},
+  return {{down(values.loss), down(values.hit), down(values.in_vocab), down(values.alpha),
+           down(values.total)},
           {down(out.grads.hidden), down(out.grads.head)}};
 }
 
 const CudaOps kTable{
     .device_count = [] { return cuda_ops().device_count(); },
-    .rms_norm = [](const Tensor& x, const Tensor& weight, double eps) {
-      return down(cuda_ops().rms_norm(up(x), up(weight), eps));
-    },
+    .rms_norm = [](const Tensor& x, const Tensor& weight,
+                   double eps) { return down(cuda_ops().rms_norm(up(x), up(weight), eps)); },
     .rms_norm_backward = rms_norm_backward,
     .add_rms_norm_ = add_rms_norm_,
-    .rope = [](const Tensor& x, const Tensor& positions, const ops::RopeTable& table, bool inverse) {
-      return down(cuda_ops().rope(up(x), up(positions), up(table), inverse));
-    },
+    .rope =
+        [](const Tensor& x, const Tensor& positions, const ops::RopeTable& table, bool inverse) {
+          return down(cuda_ops().rope(up(x), up(positions), up(table), inverse));
+        },
     .swiglu = [](const Tensor& gate_up) { return down(cuda_ops().swiglu(up(gate_up))); },
-    .swiglu_backward = [](const Tensor& grad_out, const Tensor& gate_up) {
-      return down(cuda_ops().swiglu_backward(up(grad_out), up(gate_up)));
-    },
+    .swiglu_backward =
+        [](const Tensor& grad_out, const Tensor& gate_up) {
+          return down(cuda_ops().swiglu_backward(up(grad_out), up(gate_up)));
+        },
     .kv_append_ = kv_append_,
     .kv_move_ = kv_move_,
     .ragged_attention = ragged_attention,
