@@ -1,0 +1,219 @@
+// The loss, every gradient and ten steps against PyTorch (scripts/make_golden_ttt.py), and the
+// row-sparse form against the dense one.
+#include "trainer/ttt_loss.h"
+
+#include <gtest/gtest.h>
+
+#include "data/safetensors.h"
+#include "dense_unroll.h"
+#include "trainer/metrics.h"
+#include "trainer/optimizer.h"
+#include "trainer/schedule.h"
+
+namespace aerie {
+namespace {
+
+constexpr int64_t kUnroll = 4;
+constexpr double kDecay = 0.8;
+
+DraftConfig tiny_config(int64_t vocab, int64_t draft_vocab) {
+  DraftConfig config;
+  config.hidden = config.target_hidden = 16;
+  config.intermediate = 24;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 8;
+  config.target_layers = 8;
+  config.vocab = vocab;
+  config.draft_vocab = draft_vocab;
+  config.max_position = 128;
+  config.rms_norm_eps = 1e-5;
+  config.capture_layers = {1, 3, 5};
+  return config;
+}
+
+/// A draft's parameters under `prefix` of the golden file, its pairs joined as the draft has them.
+DraftParams golden_params(const SafetensorsFile& file, const std::string& prefix,
+                          const DraftConfig& config) {
+  DraftParams params;
+  for (const ParamShape& shape : draft_param_shapes(config)) {
+    const auto read = [&](std::string from, const std::string& to) {
+      std::string name = shape.name;
+      if (!from.empty()) name.replace(name.find(from), from.size(), to);
+      return file.tensor(prefix + name).clone();
+    };
+    const bool kv = shape.name.find("kv_proj") != std::string::npos;
+    const bool gate_up = shape.name.find("gate_up") != std::string::npos;
+    params.tensors.emplace_back(
+        shape.name, kv        ? at::cat({read("kv_proj", "k_proj"), read("kv_proj", "v_proj")})
+                    : gate_up ? at::cat({read("gate_up", "gate"), read("gate_up", "up")})
+                              : read("", ""));
+  }
+  return params;
+}
+
+TrainBatch golden_batch(const SafetensorsFile& file) {
+  TrainBatch batch;
+  batch.tokens = file.tensor("batch.tokens");
+  batch.positions = file.tensor("batch.positions");
+  batch.q_start = file.tensor("batch.q_start");
+  batch.loss_mask = file.tensor("batch.loss_mask");
+  batch.captured = file.tensor("batch.captured");
+  batch.last_hidden = file.tensor("batch.last_hidden");
+  return batch;
+}
+
+UnrollPlan plan_of(const TrainBatch& batch, int64_t unroll) {
+  return plan_unroll(batch.tokens, batch.positions, batch.loss_mask, batch.q_start, unroll);
+}
+
+/// Largest difference, relative to the largest expected value.
+double relative_error(const Tensor& actual, const Tensor& expected) {
+  const Tensor want = expected.to(at::kDouble);
+  return ((actual.detach().to(at::kDouble) - want).abs().max() / (want.abs().max() + 1e-12))
+      .item<double>();
+}
+
+class GoldenTtt : public ::testing::Test {
+ protected:
+  static OptimSection options() {
+    OptimSection optim;
+    optim.lr = 3e-3;
+    optim.weight_decay = 0.01;
+    optim.clip = 0.3;
+    optim.warmup_steps = 3;
+    return optim;
+  }
+
+  SafetensorsFile file_{AERIE_TEST_DIR "/golden/ttt.safetensors"};
+  DraftConfig config_ = tiny_config(12, 9);
+  TrainBatch batch_ = golden_batch(file_);
+  UnrollPlan plan_ = plan_of(batch_, kUnroll);
+  VocabMap vocab_ = make_vocab_map(file_.tensor("draft_to_target"), 12);
+  ops::LinearWeight head_ = ops::pack_linear(file_.tensor("head").clone());
+  TeacherHead teacher_{&head_, &vocab_};
+  DraftParams params_ = golden_params(file_, "param.", config_);
+  Optimizer optimizer_{params_, options()};
+  Eagle3Draft draft_ = Eagle3Draft::trainable(config_, params_, file_.tensor("embed"), at::kFloat);
+};
+
+TEST_F(GoldenTtt, LossAndEveryGradientEqualPyTorch) {
+  const ops::HeadLoss loss =
+      ttt_loss(draft_, batch_, plan_, teacher_, step_weights(kDecay, kUnroll));
+  const double pairs = static_cast<double>(plan_.pairs);
+  EXPECT_NEAR(loss.total.item<double>() / pairs, file_.tensor("losses")[0].item<double>(), 1e-5);
+  loss.total.backward();
+  const DraftParams expected = golden_params(file_, "grad.", config_);
+  for (const auto& [name, tensor] : params_.tensors) {
+    EXPECT_LE(relative_error(tensor.grad() / pairs, expected.at(name)), 1e-5) << name;
+  }
+}
+
+TEST_F(GoldenTtt, MetricsEqualPyTorch) {
+  UnrollMetrics metrics(kUnroll);
+  metrics.add(plan_, ttt_loss(draft_, batch_, plan_, teacher_, step_weights(kDecay, kUnroll)));
+  const Tensor count = file_.tensor("metric.count");
+  double chains = 0, known = 0;
+  for (int64_t k = 0; k < kUnroll; ++k) {
+    const auto mean = [&](const char* name) {
+      return file_.tensor(std::string("metric.") + name)[k].item<double>() / count[k].item<double>();
+    };
+    EXPECT_EQ(plan_.depths[k].count, count[k].item<int64_t>()) << k;
+    EXPECT_NEAR(metrics.loss_by_depth()[k], mean("loss"), 1e-5) << k;
+    EXPECT_NEAR(metrics.accuracy_by_depth()[k], mean("hits"), 1e-9) << k;
+    EXPECT_NEAR(metrics.alpha_by_depth()[k], mean("alpha"), 1e-5) << k;
+    EXPECT_NEAR(metrics.chain_by_depth()[k], mean("chain"), 1e-9) << k;
+    chains += mean("chain");
+    known += file_.tensor("metric.in_vocab")[k].item<double>();
+  }
+  EXPECT_NEAR(metrics.simulated_acceptance(), 1 + chains, 1e-9);
+  EXPECT_NEAR(metrics.out_of_vocab(), 1 - known / static_cast<double>(plan_.pairs), 1e-9);
+}
+
+TEST_F(GoldenTtt, TenStepsEqualPyTorch) {
+  for (int64_t step = 0; step < 10; ++step) {
+    const ops::HeadLoss loss =
+        ttt_loss(draft_, batch_, plan_, teacher_, step_weights(kDecay, kUnroll));
+    const double pairs = static_cast<double>(plan_.pairs);
+    EXPECT_NEAR(loss.total.item<double>() / pairs, file_.tensor("losses")[step].item<double>(),
+                2e-5)
+        << step;
+    loss.total.backward();
+    const double lr = learning_rate(options(), step, 10);
+    EXPECT_NEAR(lr, file_.tensor("rates")[step].item<double>(), 1e-9) << step;
+    const Optimizer::Report report = optimizer_.step(lr, 1 / pairs);
+    EXPECT_NEAR(report.grad_norm, file_.tensor("norms")[step].item<double>(), 1e-4) << step;
+    draft_.refresh();
+  }
+  const DraftParams trained = golden_params(file_, "trained.", config_);
+  for (const auto& [name, tensor] : params_.tensors) {
+    EXPECT_LE(relative_error(tensor, trained.at(name)), 1e-4) << name;
+  }
+}
+
+/// Documents of random lengths with random, gappy masks.
+TrainBatch random_batch(const DraftConfig& config, const std::vector<int64_t>& lengths) {
+  TrainBatch batch;
+  std::vector<int32_t> starts{0};
+  std::vector<Tensor> positions;
+  for (const int64_t length : lengths) {
+    starts.push_back(starts.back() + static_cast<int32_t>(length));
+    positions.push_back(at::arange(length));
+  }
+  const int64_t n = starts.back();
+  batch.tokens = at::randint(config.vocab, {n}, at::kLong);
+  batch.positions = at::cat(positions);
+  batch.q_start = at::tensor(starts, at::kInt);
+  batch.loss_mask = at::rand({n}).lt(0.75);
+  batch.captured = at::randn({n, 3 * config.hidden});
+  batch.last_hidden = at::randn({n, config.hidden});
+  return batch;
+}
+
+TrainBatch in_double(TrainBatch batch) {
+  batch.captured = batch.captured.to(at::kDouble);
+  batch.last_hidden = batch.last_hidden.to(at::kDouble);
+  return batch;
+}
+
+TEST(RowSparseUnroll, EqualsTheDenseFormInLossAndEveryGradient) {
+  at::manual_seed(11);
+  const DraftConfig config = tiny_config(50, 30);
+  const VocabMap vocab = make_vocab_map(std::get<0>(at::randperm(50).narrow(0, 0, 30).sort()), 50);
+  for (const std::vector<int64_t>& lengths :
+       {std::vector<int64_t>{40}, {7, 23, 1, 18}, {2, 3, 5, 8, 13, 21}}) {
+    const TrainBatch batch = random_batch(config, lengths);
+    const Tensor embed = at::randn({50, 16}), head = at::randn({50, 16});
+    DraftParams sparse, dense;
+    for (const ParamShape& param : draft_param_shapes(config)) {
+      Tensor value = at::randn(param.shape) * 0.2 + (param.matrix() ? 0.0 : 1.0);
+      dense.tensors.emplace_back(param.name, value.to(at::kDouble).requires_grad_(true));
+      sparse.tensors.emplace_back(param.name, value.requires_grad_(true));
+    }
+    const ops::LinearWeight packed = ops::pack_linear(head.clone());
+    const Eagle3Draft draft = Eagle3Draft::trainable(config, sparse, embed, at::kFloat);
+    const UnrollPlan plan = plan_of(batch, 5);
+    const ops::HeadLoss loss =
+        ttt_loss(draft, batch, plan, {&packed, &vocab}, step_weights(0.9, 5));
+    loss.total.backward();
+
+    const TrainBatch wide = in_double(batch);
+    const Tensor wide_embed = embed.to(at::kDouble), wide_head = head.to(at::kDouble);
+    const testing::DenseUnroll oracle{config, dense, wide, wide_embed, wide_head, vocab};
+    const auto [expected, pairs] = oracle.loss(5, 0.9);
+    expected.backward();
+    EXPECT_EQ(plan.pairs, pairs);
+    EXPECT_NEAR(loss.total.item<double>() / expected.item<double>(), 1.0, 1e-5);
+    for (const auto& [name, tensor] : sparse.tensors) {
+      EXPECT_LE(relative_error(tensor.grad(), dense.at(name).grad()), 1e-5) << name;
+    }
+  }
+}
+
+TEST(StepWeights, FallByTheDecay) {
+  const std::vector<double> weights = step_weights(0.5, 3);
+  EXPECT_EQ(weights, (std::vector<double>{1.0, 0.5, 0.25}));
+}
+
+}  // namespace
+}  // namespace aerie

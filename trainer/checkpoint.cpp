@@ -1,0 +1,197 @@
+#include "trainer/checkpoint.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "data/safetensors.h"
+#include "draft_models/dialects.h"
+
+namespace aerie {
+namespace {
+
+using nlohmann::json;
+constexpr int64_t kFormat = 1;
+
+std::string step_name(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%06lld", static_cast<long long>(step));
+  return name;
+}
+
+bool is_checkpoint(const fs::path& path) {
+  return path.filename().string().starts_with("step-") && path.extension().empty() &&
+         fs::is_regular_file(path / "state.json");
+}
+
+std::vector<fs::path> checkpoints(const fs::path& run_dir) {
+  std::vector<fs::path> found;
+  if (!fs::is_directory(run_dir)) return found;
+  for (const auto& entry : fs::directory_iterator(run_dir)) {
+    if (!entry.is_symlink() && is_checkpoint(entry.path())) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+json to_json(const TrainState& s) {
+  return {{"format", kFormat},
+          {"step", s.step},
+          {"updates", s.updates},
+          {"tokens", s.tokens},
+          {"supervised", s.supervised},
+          {"skipped_steps", s.skipped_steps},
+          {"seconds", s.seconds},
+          {"metrics_position", s.metrics_position},
+          {"seed", s.seed},
+          {"cursor", s.cursor},
+          {"best", {{"step", s.best.step}, {"value", s.best.value}, {"metric", s.best.metric}}},
+          {"facts", s.facts}};
+}
+
+TrainState from_json(const json& j) {
+  TrainState s;
+  s.step = j.at("step");
+  s.updates = j.at("updates");
+  s.tokens = j.at("tokens");
+  s.supervised = j.at("supervised");
+  s.skipped_steps = j.at("skipped_steps");
+  s.seconds = j.at("seconds");
+  s.metrics_position = j.at("metrics_position");
+  s.seed = j.at("seed");
+  s.cursor = j.at("cursor");
+  s.best.step = j.at("best").at("step");
+  s.best.value = j.at("best").at("value");
+  s.best.metric = j.at("best").at("metric");
+  s.facts = j.at("facts").get<RunFacts>();
+  return s;
+}
+
+DraftParams read_params(const fs::path& path, const std::string& prefix) {
+  const SafetensorsFile file(path);
+  DraftParams params;
+  for (const std::string& name : file.names()) {
+    if (!name.starts_with(prefix)) continue;
+    params.tensors.emplace_back(name.substr(prefix.size()), file.tensor(name));
+  }
+  return params;
+}
+
+void write_content(const fs::path& directory, const CheckpointContent& content) {
+  save_draft(directory / "draft", content.config, content.masters, content.vocab);
+  std::vector<std::pair<std::string, Tensor>> masters, moments;
+  for (const auto& [name, tensor] : content.masters.tensors) {
+    masters.emplace_back(name, tensor.detach());
+  }
+  for (const auto& [name, tensor] : content.optimizer.first_moments().tensors) {
+    moments.emplace_back("first." + name, tensor);
+  }
+  for (const auto& [name, tensor] : content.optimizer.second_moments().tensors) {
+    moments.emplace_back("second." + name, tensor);
+  }
+  write_safetensors(directory / "masters.safetensors", masters);
+  write_safetensors(directory / "moments.safetensors", moments);
+  write_file_atomic(directory / "config.yaml", content.config_yaml);
+  write_file_atomic(directory / "state.json", to_json(content.state).dump(2) + "\n");
+}
+
+}  // namespace
+
+fs::path save_checkpoint(const fs::path& run_dir, const CheckpointContent& content) {
+  const fs::path place = run_dir / step_name(content.state.step);
+  try {
+    write_directory_atomic(place, [&](const fs::path& tmp) { write_content(tmp, content); });
+  } catch (const std::exception& error) {
+    fail("checkpoint {} was not written; earlier ones are untouched and the run can go on from "
+         "them: {}",
+         place.string(), error.what());
+  }
+  replace_symlink(run_dir / "latest", place.filename().string());
+  return place;
+}
+
+TrainState read_state(const fs::path& checkpoint) {
+  const fs::path file = checkpoint / "state.json";
+  AERIE_CHECK(fs::is_regular_file(file),
+              "{} is no checkpoint: it has no state.json. Give a step-* directory of a run, or its "
+              "'latest'",
+              checkpoint.string());
+  try {
+    const json content = json::parse(read_file(file));
+    AERIE_CHECK(content.at("format") == kFormat,
+                "{}: format {} is not this program's ({}); use the version that wrote it",
+                file.string(), content.at("format").dump(), kFormat);
+    return from_json(content);
+  } catch (const json::exception& error) {
+    fail("{} is damaged ({}); resume from another step-* directory of the run", file.string(),
+         error.what());
+  }
+}
+
+DraftParams read_masters(const fs::path& checkpoint) {
+  return read_params(checkpoint / "masters.safetensors", "");
+}
+
+void restore_optimizer(const fs::path& checkpoint, const TrainState& state, Optimizer& optimizer) {
+  const fs::path moments = checkpoint / "moments.safetensors";
+  optimizer.restore(read_masters(checkpoint), read_params(moments, "first."),
+                    read_params(moments, "second."), state.updates);
+}
+
+void check_same_run(const fs::path& checkpoint, const RunFacts& was, const RunFacts& is) {
+  std::string diff;
+  const auto value = [](const RunFacts& facts, const std::string& key) {
+    const auto found = facts.find(key);
+    return found == facts.end() ? std::string("(absent)") : found->second;
+  };
+  RunFacts keys = was;
+  keys.insert(is.begin(), is.end());
+  for (const auto& [key, unused] : keys) {
+    const std::string before = value(was, key), now = value(is, key);
+    if (before != now) diff += fmt::format("\n  {}: was {}, is {}", key, before, now);
+  }
+  AERIE_CHECK(diff.empty(),
+              "{} belongs to a run with another configuration:{}\nSet these back to resume it, or "
+              "start afresh with --resume never or another output.dir",
+              checkpoint.string(), diff);
+}
+
+std::optional<fs::path> find_latest(const fs::path& run_dir) {
+  const fs::path link = run_dir / "latest";
+  std::error_code broken;
+  const fs::path linked = fs::weakly_canonical(link, broken);
+  if (!broken && fs::is_symlink(link) && is_checkpoint(linked)) return linked;
+  const std::vector<fs::path> all = checkpoints(run_dir);
+  if (all.empty()) return std::nullopt;
+  return all.back();
+}
+
+void mark_best(const fs::path& run_dir, int64_t step) {
+  replace_symlink(run_dir / "best", step_name(step));
+}
+
+void remove_run(const fs::path& run_dir) {
+  for (const fs::path& path : checkpoints(run_dir)) fs::remove_all(path);
+  for (const char* name : {"latest", "best", "metrics.jsonl"}) fs::remove(run_dir / name);
+}
+
+void prune_checkpoints(const fs::path& run_dir, int64_t keep) {
+  std::error_code none;
+  const fs::path best = fs::weakly_canonical(run_dir / "best", none);
+  const fs::path latest = fs::weakly_canonical(run_dir / "latest", none);
+  std::vector<fs::path> all = checkpoints(run_dir);
+  const size_t kept = static_cast<size_t>(std::max<int64_t>(1, keep));
+  for (size_t i = 0; i + kept < all.size(); ++i) {
+    const fs::path real = fs::weakly_canonical(all[i]);
+    if (real != best && real != latest) fs::remove_all(all[i]);
+  }
+  for (const auto& entry : fs::directory_iterator(run_dir)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-") && !entry.path().extension().empty()) {
+      fs::remove_all(entry.path());  // .tmp or .old
+    }
+  }
+}
+
+}  // namespace aerie

@@ -1,0 +1,80 @@
+// A run on disk, complete enough to go on bit for bit:
+//   step-000123/draft/{config.json,model.safetensors}   the draft in bf16, ready to decode with
+//   step-000123/masters.safetensors                     f32 weights
+//   step-000123/moments.safetensors                     AdamW's, f32
+//   step-000123/state.json                              everything else
+//   step-000123/config.yaml                             the resolved configuration
+//   latest -> step-000123, best -> step-000100
+// A checkpoint directory appears whole or not at all.
+#pragma once
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "draft_models/draft.h"
+#include "trainer/optimizer.h"
+
+namespace aerie {
+
+/// The best evaluation so far.
+struct BestSoFar {
+  int64_t step = -1;   ///< -1: none yet
+  double value = 0;    ///< acceptance length
+  std::string metric;  ///< "acceptance" (measured by decoding) or "tau_sim"
+};
+
+/// What must agree for a resumed run to be the same run: key -> value, readable in a diff.
+using RunFacts = std::map<std::string, std::string>;
+
+struct TrainState {
+  int64_t step = 0;           ///< steps done
+  int64_t updates = 0;        ///< steps that changed the weights
+  int64_t tokens = 0;         ///< rows trained on
+  int64_t supervised = 0;     ///< of them the assistant's
+  int64_t skipped_steps = 0;  ///< steps whose gradient was not finite
+  double seconds = 0;         ///< spent training, over all resumptions
+  int64_t metrics_position = 0;  ///< bytes of metrics.jsonl that belong to these steps
+  uint64_t seed = 0;             ///< of initial weights and data order; no other draw is made
+  std::string cursor;            ///< HiddenStateSource::cursor()
+  BestSoFar best;
+  RunFacts facts;
+};
+
+struct CheckpointContent {
+  const TrainState& state;
+  const DraftConfig& config;
+  const DraftParams& masters;
+  const VocabMap& vocab;
+  const Optimizer& optimizer;
+  std::string config_yaml;
+};
+/// Writes `run_dir`/step-NNNNNN and points `latest` at it. On failure (disk full) nothing of it is
+/// left, `latest` still points at the previous one, and Error says so.
+/// -> the new directory
+std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir,
+                                      const CheckpointContent& content);
+
+/// Throws Error naming the file that is missing or damaged.
+TrainState read_state(const std::filesystem::path& checkpoint);
+/// f32 weights by name.
+DraftParams read_masters(const std::filesystem::path& checkpoint);
+/// Copies weights and moments into the optimizer and its parameters.
+void restore_optimizer(const std::filesystem::path& checkpoint, const TrainState& state,
+                       Optimizer& optimizer);
+
+/// Refuses to go on where the run was another one, listing every differing field as "key: was A,
+/// is B".
+void check_same_run(const std::filesystem::path& checkpoint, const RunFacts& was,
+                    const RunFacts& is);
+
+/// The newest complete checkpoint of a run, or nothing.
+std::optional<std::filesystem::path> find_latest(const std::filesystem::path& run_dir);
+/// Points `best` at the checkpoint of `step`.
+void mark_best(const std::filesystem::path& run_dir, int64_t step);
+/// Removes all but the newest `keep` checkpoints and the best, and what a killed run left behind.
+void prune_checkpoints(const std::filesystem::path& run_dir, int64_t keep);
+/// Removes every checkpoint and the metrics of an earlier run.
+void remove_run(const std::filesystem::path& run_dir);
+
+}  // namespace aerie

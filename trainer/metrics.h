@@ -1,0 +1,64 @@
+// What a step says about the draft, and metrics.jsonl.
+#pragma once
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "trainer/unroll_plan.h"
+
+namespace aerie {
+
+/// Sums over batches, by depth; the averages follow from them. `chain` counts the rows whose
+/// predictions of depth 0..k are all the target's argmax over the full vocabulary; a label outside
+/// the draft vocabulary is a miss.
+class UnrollMetrics {
+ public:
+  explicit UnrollMetrics(int64_t unroll);
+  void add(const UnrollPlan& plan, const ops::HeadLoss& values);
+  void add(const UnrollMetrics& other);
+  void add_tokens(int64_t rows, int64_t supervised);
+
+  int64_t pairs() const;
+  int64_t tokens() const { return tokens_; }
+  int64_t supervised() const { return supervised_; }
+  double loss() const;  ///< mean KL a pair, without step weights
+  std::vector<double> loss_by_depth() const { return ratio(loss_, pairs_); }
+  std::vector<double> accuracy_by_depth() const { return ratio(hit_, pairs_); }
+  /// sum_v min(p, q): the acceptance expected under sampling
+  std::vector<double> alpha_by_depth() const { return ratio(alpha_, pairs_); }
+  std::vector<double> chain_by_depth() const { return ratio(chain_, pairs_); }
+  /// 1 + sum_k P(depths 0..k all right): the greedy acceptance length that the data predicts.
+  double simulated_acceptance() const;
+  double out_of_vocab() const;  ///< share of the labels that the draft cannot propose
+
+ private:
+  static std::vector<double> ratio(const std::vector<double>& sum, const std::vector<double>& count);
+  std::vector<double> pairs_, loss_, hit_, alpha_, chain_, in_vocab_;
+  int64_t tokens_ = 0, supervised_ = 0;
+};
+
+/// metrics.jsonl: one JSON object a line, appended and flushed line by line.
+class MetricsFile {
+ public:
+  /// Opens for appending and cuts the file to `position` bytes, so that a resumed run has no line
+  /// twice.
+  MetricsFile(const std::filesystem::path& path, int64_t position);
+  ~MetricsFile();
+  MetricsFile(const MetricsFile&) = delete;
+  MetricsFile& operator=(const MetricsFile&) = delete;
+
+  void write(const std::string& json_line);
+  int64_t position() const { return position_; }
+
+ private:
+  std::filesystem::path path_;
+  std::FILE* file_ = nullptr;
+  int64_t position_ = 0;
+};
+
+/// Peak resident memory of this process in bytes.
+int64_t peak_resident_bytes();
+
+}  // namespace aerie

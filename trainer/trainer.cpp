@@ -1,0 +1,196 @@
+#include "trainer/trainer.h"
+
+#include <fmt/ranges.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "common/log.h"
+#include "common/progress.h"
+#include "trainer/report.h"
+#include "trainer/schedule.h"
+#include "trainer/stop_signal.h"
+
+namespace aerie {
+namespace {
+
+// So many steps in a row without a finite gradient stop the run: skipping on would train nothing.
+constexpr int64_t kMaxBadSteps = 5;
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+int64_t count_steps(const RunConfig& config, const HiddenStateSource& train) {
+  if (config.train.max_steps > 0) return config.train.max_steps;
+  return (train.total_batches() + config.train.accumulate - 1) / config.train.accumulate;
+}
+
+bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+
+}  // namespace
+
+Trainer::Trainer(TrainerParts parts, DraftParams params)
+    : parts_(std::move(parts)),
+      params_(std::move(params)),
+      optimizer_(params_, parts_.config.optim),
+      draft_(Eagle3Draft::trainable(parts_.draft, params_, parts_.target.embed_weight(),
+                                    parts_.dtype)),
+      weights_(step_weights(parts_.config.train.step_decay, parts_.config.train.unroll)),
+      total_steps_(count_steps(parts_.config, parts_.train)) {
+  state_.seed = parts_.config.train.seed;
+  state_.facts = parts_.facts;
+  state_.cursor = parts_.train.cursor();
+}
+
+void Trainer::resume(const std::filesystem::path& checkpoint) {
+  TrainState state = read_state(checkpoint);
+  check_same_run(checkpoint, state.facts, parts_.facts);
+  restore_optimizer(checkpoint, state, optimizer_);
+  draft_.refresh();
+  parts_.train.seek(state.cursor);
+  saved_step_ = state.step;
+  state_ = std::move(state);
+}
+
+int64_t Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics) {
+  const UnrollPlan plan = plan_unroll(batch.tokens, batch.positions, batch.loss_mask,
+                                      batch.q_start, parts_.config.train.unroll);
+  metrics.add_tokens(batch.tokens.numel(), batch.loss_mask.sum().item<int64_t>());
+  if (plan.pairs == 0) return 0;
+  ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), weights_);
+  loss.total.backward();
+  metrics.add(plan, loss);
+  return plan.pairs;
+}
+
+StepReport Trainer::step(UnrollMetrics& metrics) {
+  const Stopwatch watch;
+  StepReport report;
+  UnrollMetrics fresh(parts_.config.train.unroll);
+  std::vector<int64_t> documents;
+  int64_t pairs = 0;
+  // A batch without a trainable pair does not make a step.
+  for (int64_t i = 0; i < parts_.config.train.accumulate || pairs == 0; ++i) {
+    const Stopwatch wait;
+    const std::optional<TrainBatch> batch = parts_.train.next();
+    report.wait_seconds += wait.seconds();
+    if (!batch) break;
+    documents.insert(documents.end(), batch->documents.begin(), batch->documents.end());
+    report.epoch = batch->epoch;
+    pairs += accumulate(*batch, fresh);
+  }
+  if (pairs == 0) return report;
+
+  report.trained = true;
+  report.lr = learning_rate(parts_.config.optim, state_.step, total_steps_);
+  const Optimizer::Report update =
+      optimizer_.step(report.lr, 1.0 / static_cast<double>(pairs));
+  report.applied = update.applied;
+  report.grad_norm = update.grad_norm;
+  ++state_.step;
+  state_.tokens += fresh.tokens();
+  state_.supervised += fresh.supervised();
+  if (report.applied) {
+    draft_.refresh();
+    bad_in_a_row_ = 0;
+    metrics.add(fresh);
+  } else {
+    count_skipped(documents);
+  }
+  state_.updates = optimizer_.updates();
+  state_.cursor = parts_.train.cursor();
+  report.seconds = watch.seconds();
+  state_.seconds += report.seconds;
+  return report;
+}
+
+void Trainer::count_skipped(const std::vector<int64_t>& documents) {
+  ++state_.skipped_steps;
+  ++bad_in_a_row_;
+  const std::string ids = fmt::format("{}", fmt::join(documents, ", "));
+  AERIE_CHECK(bad_in_a_row_ < kMaxBadSteps,
+              "{} steps in a row had a gradient that is not finite; the last one read documents {} "
+              "(numbers in the prepared data). Look at these, lower optim.lr, or resume from an "
+              "earlier checkpoint",
+              bad_in_a_row_, ids);
+  log_warning(fmt::format("step {}: the gradient is not finite, skipped; documents {}",
+                          state_.step, ids));
+}
+
+Evaluation Trainer::evaluate() {
+  const Stopwatch watch;
+  Evaluation evaluation{evaluate_loss(draft_, *parts_.heldout, teacher(), weights_), {}, 0};
+  if (parts_.measure && !parts_.prompts.empty()) {
+    const at::NoGradGuard no_grad;
+    evaluation.acceptance =
+        parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
+  }
+  evaluation.seconds = watch.seconds();
+  return evaluation;
+}
+
+void Trainer::evaluate_and_log(MetricsFile& file) {
+  last_evaluation_ = evaluate();
+  file.write(eval_line(state_, *last_evaluation_));
+  log_info(fmt::format("step {}, held-out documents: {}", state_.step,
+                       describe(*last_evaluation_)));
+  const double value = last_evaluation_->value();
+  if (state_.best.step < 0 || value > state_.best.value) {
+    state_.best = {state_.step, value, last_evaluation_->metric()};
+  }
+}
+
+void Trainer::save(MetricsFile& file) {
+  state_.metrics_position = file.position();
+  const fs::path& run = parts_.config.output.dir;
+  save_checkpoint(run, {state_, parts_.draft, params_, parts_.vocab, optimizer_,
+                        to_yaml(parts_.config)});
+  if (state_.best.step == state_.step) mark_best(run, state_.step);
+  prune_checkpoints(run, parts_.config.train.keep_checkpoints);
+  saved_step_ = state_.step;
+}
+
+void Trainer::finish_step(MetricsFile& file, bool ended) {
+  const bool evaluated =
+      parts_.heldout && (ended || due(state_.step, parts_.config.eval.every));
+  if (evaluated) evaluate_and_log(file);
+  const bool best = evaluated && state_.best.step == state_.step;
+  if (ended || best || due(state_.step, parts_.config.train.checkpoint_every)) save(file);
+}
+
+bool Trainer::run() {
+  const StopSignal stop;
+  const int64_t log_every = parts_.config.train.log_every;
+  MetricsFile file(parts_.config.output.dir / "metrics.jsonl", state_.metrics_position);
+  Progress progress("training", total_steps_, "steps");
+  UnrollMetrics metrics(parts_.config.train.unroll);
+  double seconds = 0, wait_seconds = 0;  // since the last line
+  bool ended = state_.step >= total_steps_;
+  while (!ended && !stop.requested()) {
+    StepReport report = step(metrics);
+    report.seconds = seconds += report.seconds;
+    report.wait_seconds = wait_seconds += report.wait_seconds;
+    ended = !report.trained || state_.step >= total_steps_;
+    progress.update(state_.step, progress_note(metrics, report));
+    if (metrics.pairs() > 0 && (ended || due(state_.step, log_every))) {
+      file.write(train_line(state_, metrics, report));
+      metrics = UnrollMetrics(parts_.config.train.unroll);
+      seconds = wait_seconds = 0;
+    }
+    finish_step(file, ended);
+  }
+  progress.finish();
+  if (saved_step_ != state_.step) save(file);
+  return ended;
+}
+
+}  // namespace aerie

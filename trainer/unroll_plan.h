@@ -1,0 +1,41 @@
+// Which (row, depth) pairs train, and what each needs: the whole index arithmetic of the
+// training-time test, as plain integers. No model, no floating point.
+#pragma once
+#include <torch/types.h>
+
+#include <vector>
+
+namespace aerie {
+
+using at::Tensor;
+
+/// The unroll of one packed batch, only over the rows that it takes (eagle3.md, "Row-sparse unroll"
+/// and "Correct mask").
+///
+/// Row t trains at depth k iff the tokens t+1 .. t+k+2 all exist in its document and are all the
+/// assistant's: the draft has read x_{t+1+k} and predicts x_{t+2+k}. So the depths are nested, and
+/// the last row of a prompt is the first one that trains.
+struct UnrollPlan {
+  struct Depth {
+    Tensor rows;  ///< [R] i64 ascending: the training rows, as indices into the base rows
+    Tensor survivors;  ///< [R] i64: the same rows as indices into the previous depth's; undefined
+                       ///< at depth 0, and where every row of the previous depth survives
+    Tensor tokens;     ///< [R] i64 x_{t+1+k}; at depth 0 [B], of every base row
+    Tensor positions;  ///< [R] i64 position of t, plus k; at depth 0 [B]
+    int64_t count = 0;  ///< R
+  };
+  Tensor base_rows;  ///< [B] i64: the batch rows that give keys and values, ascending. A document's
+                     ///< rows behind its last training row are left out: nobody attends to them
+  Tensor q_start;    ///< [S'+1] i32: documents among the base rows, empty ones left out
+  std::vector<Depth> depths;  ///< ends early where no row is left
+  Tensor teacher_rows;  ///< [T] i64: batch rows whose next-token distribution labels anything,
+                        ///< ascending
+  Tensor teacher_row;   ///< [M] i64: index into teacher_rows of every pair, depth after depth
+  int64_t pairs = 0;    ///< M: what the loss is normalised by
+};
+
+/// tokens, positions [N] i64, loss_mask [N] bool, q_start [S+1] i32, all on the CPU; `unroll` = K.
+UnrollPlan plan_unroll(const Tensor& tokens, const Tensor& positions, const Tensor& loss_mask,
+                       const Tensor& q_start, int64_t unroll);
+
+}  // namespace aerie
