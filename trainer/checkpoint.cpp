@@ -103,9 +103,10 @@ fs::path save_checkpoint(const fs::path& run_dir, const CheckpointContent& conte
   try {
     write_directory_atomic(place, [&](const fs::path& tmp) { write_content(tmp, content); });
   } catch (const std::exception& error) {
-    fail("checkpoint {} was not written; earlier ones are untouched and the run can go on from "
-         "them: {}",
-         place.string(), error.what());
+    fail(
+        "checkpoint {} was not written; earlier ones are untouched and the run can go on from "
+        "them: {}",
+        place.string(), error.what());
   }
   replace_symlink(run_dir / "latest", place.filename().string());
   return place;
@@ -169,11 +170,6 @@ std::optional<fs::path> find_latest(const fs::path& run_dir) {
 
 void mark_best(const fs::path& run_dir, int64_t step) {
   replace_symlink(run_dir / "best", step_name(step));
-}
-
-void remove_run(const fs::path& run_dir) {
-  for (const fs::path& path : checkpoints(run_dir)) fs::remove_all(path);
-  for (const char* name : {"latest", "best", "metrics.jsonl"}) fs::remove(run_dir / name);
 }
 
 void prune_checkpoints(const fs::path& run_dir, int64_t keep) {

@@ -28,12 +28,12 @@ struct BestSoFar {
 using RunFacts = std::map<std::string, std::string>;
 
 struct TrainState {
-  int64_t step = 0;           ///< steps done
-  int64_t updates = 0;        ///< steps that changed the weights
-  int64_t tokens = 0;         ///< rows trained on
-  int64_t supervised = 0;     ///< of them the assistant's
-  int64_t skipped_steps = 0;  ///< steps whose gradient was not finite
-  double seconds = 0;         ///< spent training, over all resumptions
+  int64_t step = 0;              ///< steps done
+  int64_t updates = 0;           ///< steps that changed the weights
+  int64_t tokens = 0;            ///< rows trained on
+  int64_t supervised = 0;        ///< of them the assistant's
+  int64_t skipped_steps = 0;     ///< steps whose gradient was not finite
+  double seconds = 0;            ///< spent training, over all resumptions
   int64_t metrics_position = 0;  ///< bytes of metrics.jsonl that belong to these steps
   uint64_t seed = 0;             ///< of initial weights and data order; no other draw is made
   std::string cursor;            ///< HiddenStateSource::cursor()
@@ -74,7 +74,5 @@ std::optional<std::filesystem::path> find_latest(const std::filesystem::path& ru
 void mark_best(const std::filesystem::path& run_dir, int64_t step);
 /// Removes all but the newest `keep` checkpoints and the best, and what a killed run left behind.
 void prune_checkpoints(const std::filesystem::path& run_dir, int64_t keep);
-/// Removes every checkpoint and the metrics of an earlier run.
-void remove_run(const std::filesystem::path& run_dir);
 
 }  // namespace aerie

@@ -13,13 +13,13 @@ using at::Tensor;
 
 /// Documents packed into N rows, with what the target says about each row.
 struct TrainBatch {
-  Tensor tokens;       ///< [N] i64
-  Tensor positions;    ///< [N] i64, from 0 in every document
-  Tensor q_start;      ///< [S+1] i32: rows of document s are [q_start[s], q_start[s+1])
-  Tensor loss_mask;    ///< [N] bool: the row's token was produced by the assistant
-  Tensor captured;     ///< [N,A*C] outputs of the captured layers, side by side
-  Tensor last_hidden;  ///< [N,C] after the target's final norm: times its head = teacher logits
-  int64_t max_len = 0;            ///< rows of the longest document
+  Tensor tokens;        ///< [N] i64
+  Tensor positions;     ///< [N] i64, from 0 in every document
+  Tensor q_start;       ///< [S+1] i32: rows of document s are [q_start[s], q_start[s+1])
+  Tensor loss_mask;     ///< [N] bool: the row's token was produced by the assistant
+  Tensor captured;      ///< [N,A*C] outputs of the captured layers, side by side
+  Tensor last_hidden;   ///< [N,C] after the target's final norm: times its head = teacher logits
+  int64_t max_len = 0;  ///< rows of the longest document
   std::vector<int64_t> documents;  ///< [S] ids in the data set, for messages
   int64_t epoch = 0;
 };

@@ -18,7 +18,11 @@ double total(const std::vector<double>& values) {
 }  // namespace
 
 UnrollMetrics::UnrollMetrics(int64_t unroll)
-    : pairs_(unroll), loss_(unroll), hit_(unroll), alpha_(unroll), chain_(unroll),
+    : pairs_(unroll),
+      loss_(unroll),
+      hit_(unroll),
+      alpha_(unroll),
+      chain_(unroll),
       in_vocab_(unroll) {}
 
 void UnrollMetrics::add(const UnrollPlan& plan, const ops::HeadLoss& values) {

@@ -34,7 +34,8 @@ class UnrollMetrics {
   double out_of_vocab() const;  ///< share of the labels that the draft cannot propose
 
  private:
-  static std::vector<double> ratio(const std::vector<double>& sum, const std::vector<double>& count);
+  static std::vector<double> ratio(const std::vector<double>& sum,
+                                   const std::vector<double>& count);
   std::vector<double> pairs_, loss_, hit_, alpha_, chain_, in_vocab_;
   int64_t tokens_ = 0, supervised_ = 0;
 };

@@ -48,8 +48,7 @@ DraftParams Optimizer::named(const Tensor& flat) const {
   DraftParams result;
   int64_t begin = 0;
   for (const auto& [name, tensor] : params_.tensors) {
-    result.tensors.emplace_back(name,
-                                flat.narrow(0, begin, tensor.numel()).view(tensor.sizes()));
+    result.tensors.emplace_back(name, flat.narrow(0, begin, tensor.numel()).view(tensor.sizes()));
     begin += tensor.numel();
   }
   return result;

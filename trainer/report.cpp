@@ -69,8 +69,7 @@ std::string eval_line(const TrainState& state, const Evaluation& evaluation) {
 
 std::string progress_note(const UnrollMetrics& metrics, const StepReport& report) {
   return fmt::format("loss {:.3f}  tau {:.2f}  {:.0f} tok/s", metrics.loss(),
-                     metrics.simulated_acceptance(),
-                     per_second(metrics.tokens(), report.seconds));
+                     metrics.simulated_acceptance(), per_second(metrics.tokens(), report.seconds));
 }
 
 std::string describe(const Evaluation& evaluation) {

@@ -14,8 +14,7 @@ double learning_rate(const OptimSection& optim, int64_t step, int64_t total_step
   }
   if (optim.schedule == "constant") return optim.lr;
   const double span = static_cast<double>(std::max<int64_t>(1, total_steps - optim.warmup_steps));
-  const double progress =
-      std::min(1.0, static_cast<double>(step + 1 - optim.warmup_steps) / span);
+  const double progress = std::min(1.0, static_cast<double>(step + 1 - optim.warmup_steps) / span);
   double left = 0;
   if (optim.schedule == "linear") {
     left = 1.0 - progress;

@@ -1,4 +1,5 @@
-// SIGTERM and SIGINT ask a run to finish its step, write a checkpoint and leave; a second one kills.
+// SIGTERM and SIGINT ask a run to finish its step, write a checkpoint and leave; a second one
+// kills.
 #pragma once
 
 namespace aerie {

@@ -62,8 +62,8 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
 }
 
 int64_t Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics) {
-  const UnrollPlan plan = plan_unroll(batch.tokens, batch.positions, batch.loss_mask,
-                                      batch.q_start, parts_.config.train.unroll);
+  const UnrollPlan plan = plan_unroll(batch.tokens, batch.positions, batch.loss_mask, batch.q_start,
+                                      parts_.config.train.unroll);
   metrics.add_tokens(batch.tokens.numel(), batch.loss_mask.sum().item<int64_t>());
   if (plan.pairs == 0) return 0;
   ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), weights_);
@@ -92,8 +92,7 @@ StepReport Trainer::step(UnrollMetrics& metrics) {
 
   report.trained = true;
   report.lr = learning_rate(parts_.config.optim, state_.step, total_steps_);
-  const Optimizer::Report update =
-      optimizer_.step(report.lr, 1.0 / static_cast<double>(pairs));
+  const Optimizer::Report update = optimizer_.step(report.lr, 1.0 / static_cast<double>(pairs));
   report.applied = update.applied;
   report.grad_norm = update.grad_norm;
   ++state_.step;
@@ -122,8 +121,8 @@ void Trainer::count_skipped(const std::vector<int64_t>& documents) {
               "(numbers in the prepared data). Look at these, lower optim.lr, or resume from an "
               "earlier checkpoint",
               bad_in_a_row_, ids);
-  log_warning(fmt::format("step {}: the gradient is not finite, skipped; documents {}",
-                          state_.step, ids));
+  log_warning(
+      fmt::format("step {}: the gradient is not finite, skipped; documents {}", state_.step, ids));
 }
 
 Evaluation Trainer::evaluate() {
@@ -141,8 +140,8 @@ Evaluation Trainer::evaluate() {
 void Trainer::evaluate_and_log(MetricsFile& file) {
   last_evaluation_ = evaluate();
   file.write(eval_line(state_, *last_evaluation_));
-  log_info(fmt::format("step {}, held-out documents: {}", state_.step,
-                       describe(*last_evaluation_)));
+  log_info(
+      fmt::format("step {}, held-out documents: {}", state_.step, describe(*last_evaluation_)));
   const double value = last_evaluation_->value();
   if (state_.best.step < 0 || value > state_.best.value) {
     state_.best = {state_.step, value, last_evaluation_->metric()};
@@ -152,16 +151,15 @@ void Trainer::evaluate_and_log(MetricsFile& file) {
 void Trainer::save(MetricsFile& file) {
   state_.metrics_position = file.position();
   const fs::path& run = parts_.config.output.dir;
-  save_checkpoint(run, {state_, parts_.draft, params_, parts_.vocab, optimizer_,
-                        to_yaml(parts_.config)});
+  save_checkpoint(
+      run, {state_, parts_.draft, params_, parts_.vocab, optimizer_, to_yaml(parts_.config)});
   if (state_.best.step == state_.step) mark_best(run, state_.step);
   prune_checkpoints(run, parts_.config.train.keep_checkpoints);
   saved_step_ = state_.step;
 }
 
 void Trainer::finish_step(MetricsFile& file, bool ended) {
-  const bool evaluated =
-      parts_.heldout && (ended || due(state_.step, parts_.config.eval.every));
+  const bool evaluated = parts_.heldout && (ended || due(state_.step, parts_.config.eval.every));
   if (evaluated) evaluate_and_log(file);
   const bool best = evaluated && state_.best.step == state_.step;
   if (ended || best || due(state_.step, parts_.config.train.checkpoint_every)) save(file);

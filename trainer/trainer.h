@@ -18,7 +18,7 @@ struct TrainerParts {
   DraftConfig draft;
   VocabMap vocab;
   HiddenStateSource& train;
-  HiddenStateSource* heldout = nullptr;        ///< none: no evaluation
+  HiddenStateSource* heldout = nullptr;       ///< none: no evaluation
   std::vector<std::vector<int32_t>> prompts;  ///< held-out prompts to decode; none: not measured
   MeasureAcceptance measure;
   RunFacts facts;  ///< what a resumed run must agree on

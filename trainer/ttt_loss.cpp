@@ -66,8 +66,8 @@ Tensor pair_weights(const UnrollPlan& plan, std::span<const double> weights) {
 ops::HeadLoss ttt_loss(const Eagle3Draft& draft, const TrainBatch& batch, const UnrollPlan& plan,
                        const TeacherHead& teacher, std::span<const double> weights) {
   AERIE_CHECK(plan.pairs > 0, "the batch has no assistant tokens to train on");
-  AERIE_CHECK(weights.size() >= plan.depths.size(), "{} step weights for {} depths",
-              weights.size(), plan.depths.size());
+  AERIE_CHECK(weights.size() >= plan.depths.size(), "{} step weights for {} depths", weights.size(),
+              plan.depths.size());
   const Tensor normed = at::cat(unroll(draft, batch, plan));
   const ops::Teacher labels{batch.last_hidden.index_select(0, plan.teacher_rows), teacher.head,
                             teacher.vocab->draft_to_target, teacher.vocab->target_to_draft};

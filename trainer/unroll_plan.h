@@ -17,11 +17,11 @@ using at::Tensor;
 /// the last row of a prompt is the first one that trains.
 struct UnrollPlan {
   struct Depth {
-    Tensor rows;  ///< [R] i64 ascending: the training rows, as indices into the base rows
-    Tensor survivors;  ///< [R] i64: the same rows as indices into the previous depth's; undefined
-                       ///< at depth 0, and where every row of the previous depth survives
-    Tensor tokens;     ///< [R] i64 x_{t+1+k}; at depth 0 [B], of every base row
-    Tensor positions;  ///< [R] i64 position of t, plus k; at depth 0 [B]
+    Tensor rows;        ///< [R] i64 ascending: the training rows, as indices into the base rows
+    Tensor survivors;   ///< [R] i64: the same rows as indices into the previous depth's; undefined
+                        ///< at depth 0, and where every row of the previous depth survives
+    Tensor tokens;      ///< [R] i64 x_{t+1+k}; at depth 0 [B], of every base row
+    Tensor positions;   ///< [R] i64 position of t, plus k; at depth 0 [B]
     int64_t count = 0;  ///< R
   };
   Tensor base_rows;  ///< [B] i64: the batch rows that give keys and values, ascending. A document's

@@ -13,10 +13,10 @@ namespace aerie::testing {
 
 struct DenseUnroll {
   const DraftConfig& config;
-  const DraftParams& params;   // f64 leaves
-  const TrainBatch& batch;     // f64 features
-  const Tensor& embed;         // [V,C] f64
-  const Tensor& head;          // [V,C] f64
+  const DraftParams& params;  // f64 leaves
+  const TrainBatch& batch;    // f64 features
+  const Tensor& embed;        // [V,C] f64
+  const Tensor& head;         // [V,C] f64
   const VocabMap& vocab;
 
   /// Sum over depths of decay^k times the sum of KL over valid rows, and the number of these.
@@ -107,8 +107,8 @@ inline std::pair<Tensor, int64_t> DenseUnroll::loss(int64_t unroll, double decay
     hidden = hidden + mixed.reshape({n, -1}).matmul(matrix("midlayer.self_attn.o_proj.weight"));
     const Tensor x = norm(hidden, "midlayer.post_attention_layernorm.weight");
     const auto gate_up = x.matmul(matrix("midlayer.mlp.gate_up_proj.weight")).chunk(2, 1);
-    hidden = hidden + (at::silu(gate_up[0]) * gate_up[1])
-                          .matmul(matrix("midlayer.mlp.down_proj.weight"));
+    hidden = hidden +
+             (at::silu(gate_up[0]) * gate_up[1]).matmul(matrix("midlayer.mlp.down_proj.weight"));
     valid = valid.logical_and(supervised(k + 2));
     const Tensor loss = divergence(hidden, ahead(batch.last_hidden, k + 1));
     total = total + std::pow(decay, k) * loss.masked_select(valid).sum();

@@ -60,8 +60,8 @@ TEST(Optimizer, ClipsByTheGlobalNorm) {
 }
 
 TEST(Optimizer, LeavesEverythingAloneWhereAGradientIsNotFinite) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     DraftParams params = two_parameters();
     Optimizer optimizer(params, options(1.0));
     params.at("b").grad()[299][399] = bad;

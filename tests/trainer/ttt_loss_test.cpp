@@ -116,7 +116,8 @@ TEST_F(GoldenTtt, MetricsEqualPyTorch) {
   double chains = 0, known = 0;
   for (int64_t k = 0; k < kUnroll; ++k) {
     const auto mean = [&](const char* name) {
-      return file_.tensor(std::string("metric.") + name)[k].item<double>() / count[k].item<double>();
+      return file_.tensor(std::string("metric.") + name)[k].item<double>() /
+             count[k].item<double>();
     };
     EXPECT_EQ(plan_.depths[k].count, count[k].item<int64_t>()) << k;
     EXPECT_NEAR(metrics.loss_by_depth()[k], mean("loss"), 1e-5) << k;

@@ -1,5 +1,5 @@
-// Which (row, depth) pairs train. Every expected list here is worked out by hand from the rule: row t
-// trains at depth k iff tokens t+1 .. t+k+2 exist in its document and are all the assistant's.
+// Which (row, depth) pairs train. Every expected list here is worked out by hand from the rule: row
+// t trains at depth k iff tokens t+1 .. t+k+2 exist in its document and are all the assistant's.
 #include "trainer/unroll_plan.h"
 
 #include <gmock/gmock.h>
