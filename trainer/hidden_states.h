@@ -20,7 +20,7 @@ struct TrainBatch {
   Tensor captured;      ///< [N,A*C] outputs of the captured layers, side by side
   Tensor last_hidden;   ///< [N,C] after the target's final norm: times its head = teacher logits
   int64_t max_len = 0;  ///< rows of the longest document
-  std::vector<int64_t> documents;  ///< [S] ids in the data set, for messages
+  std::vector<std::string> documents;  ///< [S] names in the data, for messages
   int64_t epoch = 0;
 };
 

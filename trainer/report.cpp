@@ -45,9 +45,12 @@ std::string train_line(const TrainState& state, const UnrollMetrics& metrics,
                     {"lr", report.lr},
                     {"grad_norm", report.grad_norm}};
   add_metrics(line, metrics);
-  line["tokens_per_s"] = per_second(metrics.tokens(), report.seconds);
-  line["supervised_per_s"] = per_second(metrics.supervised(), report.seconds);
-  line["source_seconds"] = rounded(report.wait_seconds);
+  line["tokens_per_s"] = per_second(metrics.tokens(), report.seconds.total());
+  line["supervised_per_s"] = per_second(metrics.supervised(), report.seconds.total());
+  line["step_seconds"] = {{"source", rounded(report.seconds.source)},
+                          {"forward", rounded(report.seconds.forward)},
+                          {"backward", rounded(report.seconds.backward)},
+                          {"update", rounded(report.seconds.update)}};
   line["skipped_steps"] = state.skipped_steps;
   line["peak_rss_mb"] = peak_resident_bytes() >> 20;
   return line.dump();
@@ -69,7 +72,8 @@ std::string eval_line(const TrainState& state, const Evaluation& evaluation) {
 
 std::string progress_note(const UnrollMetrics& metrics, const StepReport& report) {
   return fmt::format("loss {:.3f}  tau {:.2f}  {:.0f} tok/s", metrics.loss(),
-                     metrics.simulated_acceptance(), per_second(metrics.tokens(), report.seconds));
+                     metrics.simulated_acceptance(),
+                     per_second(metrics.tokens(), report.seconds.total()));
 }
 
 std::string describe(const Evaluation& evaluation) {

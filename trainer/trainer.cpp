@@ -21,8 +21,10 @@ constexpr int64_t kMaxBadSteps = 5;
 
 class Stopwatch {
  public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  /// Seconds since the last lap, or since the beginning.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(start_, now)).count();
   }
 
  private:
@@ -37,6 +39,13 @@ int64_t count_steps(const RunConfig& config, const HiddenStateSource& train) {
 bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 }  // namespace
+
+void TimeSplit::add(const TimeSplit& other) {
+  source += other.source;
+  forward += other.forward;
+  backward += other.backward;
+  update += other.update;
+}
 
 Trainer::Trainer(TrainerParts parts, DraftParams params)
     : parts_(std::move(parts)),
@@ -61,35 +70,38 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
   state_ = std::move(state);
 }
 
-int64_t Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics) {
+int64_t Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds) {
+  Stopwatch watch;
   const UnrollPlan plan = plan_unroll(batch.tokens, batch.positions, batch.loss_mask, batch.q_start,
                                       parts_.config.train.unroll);
   metrics.add_tokens(batch.tokens.numel(), batch.loss_mask.sum().item<int64_t>());
   if (plan.pairs == 0) return 0;
-  ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), weights_);
-  loss.total.backward();
+  const ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), weights_);
   metrics.add(plan, loss);
+  seconds.forward += watch.lap();
+  loss.total.backward();
+  seconds.backward += watch.lap();
   return plan.pairs;
 }
 
 StepReport Trainer::step(UnrollMetrics& metrics) {
-  const Stopwatch watch;
   StepReport report;
   UnrollMetrics fresh(parts_.config.train.unroll);
-  std::vector<int64_t> documents;
+  std::vector<std::string> documents;
   int64_t pairs = 0;
   // A batch without a trainable pair does not make a step.
   for (int64_t i = 0; i < parts_.config.train.accumulate || pairs == 0; ++i) {
-    const Stopwatch wait;
+    Stopwatch watch;
     const std::optional<TrainBatch> batch = parts_.train.next();
-    report.wait_seconds += wait.seconds();
+    report.seconds.source += watch.lap();
     if (!batch) break;
     documents.insert(documents.end(), batch->documents.begin(), batch->documents.end());
     report.epoch = batch->epoch;
-    pairs += accumulate(*batch, fresh);
+    pairs += accumulate(*batch, fresh, report.seconds);
   }
   if (pairs == 0) return report;
 
+  Stopwatch watch;
   report.trained = true;
   report.lr = learning_rate(parts_.config.optim, state_.step, total_steps_);
   const Optimizer::Report update = optimizer_.step(report.lr, 1.0 / static_cast<double>(pairs));
@@ -107,17 +119,17 @@ StepReport Trainer::step(UnrollMetrics& metrics) {
   }
   state_.updates = optimizer_.updates();
   state_.cursor = parts_.train.cursor();
-  report.seconds = watch.seconds();
-  state_.seconds += report.seconds;
+  report.seconds.update = watch.lap();
+  state_.seconds += report.seconds.total();
   return report;
 }
 
-void Trainer::count_skipped(const std::vector<int64_t>& documents) {
+void Trainer::count_skipped(const std::vector<std::string>& documents) {
   ++state_.skipped_steps;
   ++bad_in_a_row_;
   const std::string ids = fmt::format("{}", fmt::join(documents, ", "));
   AERIE_CHECK(bad_in_a_row_ < kMaxBadSteps,
-              "{} steps in a row had a gradient that is not finite; the last one read documents {} "
+              "{} steps in a row had a gradient that is not finite; the last one read the rows {}. "
               "(numbers in the prepared data). Look at these, lower optim.lr, or resume from an "
               "earlier checkpoint",
               bad_in_a_row_, ids);
@@ -126,14 +138,14 @@ void Trainer::count_skipped(const std::vector<int64_t>& documents) {
 }
 
 Evaluation Trainer::evaluate() {
-  const Stopwatch watch;
+  Stopwatch watch;
   Evaluation evaluation{evaluate_loss(draft_, *parts_.heldout, teacher(), weights_), {}, 0};
   if (parts_.measure && !parts_.prompts.empty()) {
     const at::NoGradGuard no_grad;
     evaluation.acceptance =
         parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
   }
-  evaluation.seconds = watch.seconds();
+  evaluation.seconds = watch.lap();
   return evaluation;
 }
 
@@ -171,18 +183,18 @@ bool Trainer::run() {
   MetricsFile file(parts_.config.output.dir / "metrics.jsonl", state_.metrics_position);
   Progress progress("training", total_steps_, "steps");
   UnrollMetrics metrics(parts_.config.train.unroll);
-  double seconds = 0, wait_seconds = 0;  // since the last line
+  TimeSplit seconds;  // since the last line
   bool ended = state_.step >= total_steps_;
   while (!ended && !stop.requested()) {
     StepReport report = step(metrics);
-    report.seconds = seconds += report.seconds;
-    report.wait_seconds = wait_seconds += report.wait_seconds;
+    seconds.add(report.seconds);
+    report.seconds = seconds;
     ended = !report.trained || state_.step >= total_steps_;
     progress.update(state_.step, progress_note(metrics, report));
     if (metrics.pairs() > 0 && (ended || due(state_.step, log_every))) {
       file.write(train_line(state_, metrics, report));
       metrics = UnrollMetrics(parts_.config.train.unroll);
-      seconds = wait_seconds = 0;
+      seconds = {};
     }
     finish_step(file, ended);
   }

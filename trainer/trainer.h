@@ -25,12 +25,21 @@ struct TrainerParts {
   at::ScalarType dtype = at::kBFloat16;
 };
 
+/// Where the seconds of steps went.
+struct TimeSplit {
+  double source = 0;  ///< getting batches: the target's forward when online
+  double forward = 0, backward = 0;
+  double update = 0;  ///< optimizer, and packing the new weights
+  double total() const { return source + forward + backward + update; }
+  void add(const TimeSplit& other);
+};
+
 /// What one optimizer step did.
 struct StepReport {
   bool trained = false;  ///< false: the source is at its end
   bool applied = false;  ///< false: not finite, skipped
-  double lr = 0, grad_norm = 0, seconds = 0;
-  double wait_seconds = 0;  ///< of it spent getting batches: the target's forward when online
+  double lr = 0, grad_norm = 0;
+  TimeSplit seconds;
   int64_t epoch = 0;
 };
 
@@ -60,8 +69,8 @@ class Trainer {
 
  private:
   /// Forward and backward of one batch -> its pairs. Gradients add up.
-  int64_t accumulate(const TrainBatch& batch, UnrollMetrics& metrics);
-  void count_skipped(const std::vector<int64_t>& documents);
+  int64_t accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds);
+  void count_skipped(const std::vector<std::string>& documents);
   /// Evaluates and saves where the step is due for it, or the last.
   void finish_step(MetricsFile& file, bool ended);
   void evaluate_and_log(MetricsFile& file);

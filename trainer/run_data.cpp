@@ -1,0 +1,18 @@
+#include "trainer/run_data.h"
+
+namespace aerie {
+
+PrepareOptions prepare_options(const RunConfig& config) {
+  PrepareOptions options;
+  options.train = config.data.train;
+  if (!config.data.heldout.empty()) options.heldout = {config.data.heldout};
+  options.model_dir = config.target.path;
+  options.output = config.data.cache.empty() ? config.output.dir / "data" : config.data.cache;
+  options.chat.last_turn_only = config.data.last_turn_only;
+  options.max_length = config.data.max_length;
+  options.draft_vocab = config.draft.vocab_size;
+  options.max_bad_rows = config.data.max_bad_rows;
+  return options;
+}
+
+}  // namespace aerie

@@ -1,0 +1,12 @@
+// The data of a run: which files, prepared how, where.
+#pragma once
+#include "configs/run_config.h"
+#include "data/prepare.h"
+
+namespace aerie {
+
+/// What `aerie prepare` and `aerie train` make of a run file: both must agree, or training would
+/// prepare again.
+PrepareOptions prepare_options(const RunConfig& config);
+
+}  // namespace aerie

@@ -1,0 +1,225 @@
+// aerie train: a configuration becomes data, a target, a draft and a trainer; then it runs.
+#include <malloc.h>
+
+#include <fmt/ranges.h>
+
+#include <chrono>
+#include <limits>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "common/log.h"
+#include "draft_models/draft.h"
+#include "trainer/commands.h"
+#include "trainer/memory_estimate.h"
+#include "trainer/online_source.h"
+#include "trainer/report.h"
+#include "trainer/run_data.h"
+#include "trainer/run_facts.h"
+#include "trainer/trainer.h"
+
+namespace aerie {
+namespace {
+
+// Held-out documents are packed all together, in their order: every evaluation sees the same packs.
+constexpr int64_t kHeldoutWindow = 1 << 30;
+
+/// A step frees and asks for the same large buffers again and again. Given back to the system, they
+/// would come as fresh pages to fault in, a fifth of a step; so the heap keeps them.
+void keep_freed_memory() {
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
+at::ScalarType parse_dtype(const std::string& name) {
+  if (name == "bfloat16") return at::kBFloat16;
+  if (name == "float32") return at::kFloat;
+  fail("--dtype {} is not known: choose bfloat16 or float32", name);
+}
+
+bool has_weights(const fs::path& directory) {
+  return fs::exists(directory / "model.safetensors") ||
+         fs::exists(directory / "model.safetensors.index.json");
+}
+
+void refuse_what_is_not_there(const RunConfig& config) {
+  AERIE_CHECK(
+      config.hidden_states.mode == "online",
+      "hidden_states.mode is '{}': this version trains from hidden states made on the spot; "
+      "set it to online",
+      config.hidden_states.mode);
+  AERIE_CHECK(!config.target.path.empty(), "target.path is empty: name a Hugging Face directory");
+  AERIE_CHECK(!config.output.dir.empty(), "output.dir is empty: say where the run goes");
+}
+
+/// Token ids of the held-out documents up to their first assistant token.
+std::vector<std::vector<int32_t>> heldout_prompts(const TokenShards& shards, int64_t count) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (int64_t d = 0; d < shards.size() && static_cast<int64_t>(prompts.size()) < count; ++d) {
+    const Document document = shards[d];
+    const auto answer = std::find(document.assistant.begin(), document.assistant.end(), 1);
+    if (answer == document.assistant.begin()) continue;  // nothing to start from
+    const auto length = answer - document.assistant.begin();
+    prompts.emplace_back(document.ids.begin(), document.ids.begin() + length);
+  }
+  return prompts;
+}
+
+DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
+                           const TargetModel& target, const VocabMap& vocab) {
+  Tensor head;
+  if (config.draft.head_init == "target") head = target.head_rows(vocab.draft_to_target);
+  return init_draft(draft, head, config.train.seed);
+}
+
+/// Everything a run stands on, in the order in which it is needed.
+struct Run {
+  Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& draft,
+      const MeasureAcceptance& measure);
+
+  PreparedData places;
+  PrepareReport prepared;
+  TokenShards shards;
+  std::optional<TokenShards> heldout_shards;
+  std::unique_ptr<TargetModel> target;
+  VocabMap vocab;
+  std::unique_ptr<OnlineSource> train, heldout;
+  std::unique_ptr<Trainer> trainer;
+};
+
+Run::Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& draft,
+         const MeasureAcceptance& measure)
+    : places(prepare_options(config).output),
+      prepared(prepare(prepare_options(config))),
+      shards(places.train) {
+  const at::ScalarType dtype = parse_dtype(flags.dtype);
+  target = load_target(config.target.path, at::Device(flags.device), dtype);
+  vocab = make_vocab_map(prepared.vocabulary.draft_to_target, draft.vocab);
+
+  const int64_t epochs = config.train.max_steps > 0 ? 0 : config.train.epochs;
+  PackOptions packing;
+  packing.budget = config.train.pack_tokens;
+  packing.seed = config.train.seed;
+  train = std::make_unique<OnlineSource>(*target, draft.capture_layers, shards, packing, epochs);
+  if (!config.data.heldout.empty()) {
+    heldout_shards.emplace(places.heldout);
+    packing.shuffle = false;
+    packing.window = kHeldoutWindow;
+    heldout =
+        std::make_unique<OnlineSource>(*target, draft.capture_layers, *heldout_shards, packing, 1);
+  }
+  TrainerParts parts{config, *target, draft, vocab, *train, heldout.get(), {}, measure, {}, dtype};
+  if (heldout_shards) parts.prompts = heldout_prompts(*heldout_shards, config.eval.prompts);
+  parts.facts = run_facts(config, draft, fingerprint_target(config.target.path), shards.key(),
+                          prepared.vocabulary.hash, dtype);
+  trainer =
+      std::make_unique<Trainer>(std::move(parts), initial_params(config, draft, *target, vocab));
+}
+
+/// The checkpoint to go on from, if any.
+std::optional<fs::path> resume_from(const RunConfig& config, const std::string& resume) {
+  const std::optional<fs::path> latest = find_latest(config.output.dir);
+  if (resume == "auto") return latest;
+  if (resume != "never") return fs::path(resume);
+  AERIE_CHECK(
+      !latest,
+      "--resume never, but {} has checkpoints of an earlier run: choose another output.dir, "
+      "or remove that one",
+      config.output.dir.string());
+  return std::nullopt;
+}
+
+void describe_start(const RunConfig& config, const DraftConfig& draft, const Trainer& trainer,
+                    double seconds) {
+  log_info(fmt::format(
+      "ready after {:.2f} s. Draft: {:.1f} M parameters, vocabulary {} of {}, from the outputs of "
+      "layers {} (0-based); unroll {}, packs of {} tokens, {} steps",
+      seconds, static_cast<double>(draft_parameters(draft)) / 1e6, draft.draft_vocab, draft.vocab,
+      fmt::join(draft.capture_layers, ", "), config.train.unroll, config.train.pack_tokens,
+      trainer.total_steps()));
+}
+
+void dry_run(const RunConfig& config, const DraftConfig& draft, int64_t element, Run& run) {
+  UnrollMetrics metrics(config.train.unroll);
+  const int64_t steps = run.trainer->total_steps() - run.trainer->state().step;
+  const StepReport report = run.trainer->step(metrics);
+  AERIE_CHECK(report.trained, "the data holds no batch that trains: see data.train");
+  log_info("memory, estimated from shapes:\n" +
+           format_memory(estimate_memory(run.target->config(), draft, config, element)));
+  log_info(fmt::format("after one step: {:.0f} MB resident at most",
+                       static_cast<double>(peak_resident_bytes()) / 1e6));
+  log_info(
+      fmt::format("one step: {} tokens in {:.2f} s ({:.2f} s of it the target's forward), loss "
+                  "{:.3f}; {} steps would take {:.1f} min, and a checkpoint {:.0f} MB of disk",
+                  metrics.tokens(), report.seconds.total(), report.seconds.source, metrics.loss(),
+                  steps, static_cast<double>(steps) * report.seconds.total() / 60,
+                  static_cast<double>(14 * draft_parameters(draft)) / 1e6));
+}
+
+void summarize(const RunConfig& config, const Trainer& trainer, bool complete) {
+  const TrainState& state = trainer.state();
+  const double seconds = std::max(state.seconds, 1e-9);
+  log_info(fmt::format(
+      "{} after {} of {} steps: {} tokens ({} supervised) in {:.1f} min, {:.0f} tokens/s; {} steps "
+      "skipped, peak memory {:.2f} GB",
+      complete ? "done" : "stopped", state.step, trainer.total_steps(), state.tokens,
+      state.supervised, seconds / 60, static_cast<double>(state.tokens) / seconds,
+      state.skipped_steps, static_cast<double>(peak_resident_bytes()) / 1e9));
+  if (trainer.last_evaluation()) {
+    log_info("held-out: " + describe(*trainer.last_evaluation()));
+    log_info(fmt::format("best: step {} with {} {:.2f}", state.best.step, state.best.metric,
+                         state.best.value));
+  }
+  const fs::path& dir = config.output.dir;
+  if (!complete) {
+    log_info("the same command goes on from here");
+  } else {
+    const char* chosen = state.best.step >= 0 ? "best" : "latest";
+    log_info(fmt::format("next: aerie export --checkpoint {} --output {}", (dir / chosen).string(),
+                         (dir / "draft").string()));
+  }
+}
+
+/// Without weights there is nothing to run: what the shapes say.
+void dry_run_from_shapes(const RunConfig& config, const ModelConfig& target,
+                         const DraftConfig& draft, int64_t element) {
+  log_info(
+      fmt::format("{} has a config.json and no weights: shapes only", config.target.path.string()));
+  log_info("memory, estimated from shapes:\n" +
+           format_memory(estimate_memory(target, draft, config, element)));
+}
+
+void train(const RunConfig& config, const std::optional<fs::path>& from, Run& run) {
+  if (from) {
+    run.trainer->resume(*from);
+    log_info(fmt::format("resumed from {} at step {}", from->string(), run.trainer->state().step));
+  }
+  write_file_atomic(config.output.dir / "config.yaml", to_yaml(config));
+  const bool complete = run.trainer->run();
+  summarize(config, *run.trainer, complete);
+}
+
+}  // namespace
+
+void train_command(const RunConfig& config, const TrainFlags& flags,
+                   const MeasureAcceptance& measure) {
+  const auto start = std::chrono::steady_clock::now();
+  keep_freed_memory();
+  refuse_what_is_not_there(config);
+  const ModelConfig target = read_model_config(config.target.path);
+  const DraftConfig draft =
+      draft_config_for(target, config.draft.vocab_size, config.draft.layer_ids);
+  const int64_t element = static_cast<int64_t>(c10::elementSize(parse_dtype(flags.dtype)));
+  if (flags.dry_run && !has_weights(config.target.path)) {
+    return dry_run_from_shapes(config, target, draft, element);
+  }
+  const std::optional<fs::path> from = resume_from(config, flags.resume);
+  Run run(config, flags, draft, measure);
+  const std::chrono::duration<double> ready = std::chrono::steady_clock::now() - start;
+  describe_start(config, draft, *run.trainer, ready.count());
+  if (flags.dry_run) return dry_run(config, draft, element, run);
+  train(config, from, run);
+}
+
+}  // namespace aerie
