@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "common/error.h"
+#include "common/files.h"
 #include "common/log.h"
 #include "draft_models/dialects.h"
 #include "trainer/checkpoint.h"

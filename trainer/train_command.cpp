@@ -195,6 +195,7 @@ void train(const RunConfig& config, const std::optional<fs::path>& from, Run& ru
     run.trainer->resume(*from);
     log_info(fmt::format("resumed from {} at step {}", from->string(), run.trainer->state().step));
   }
+  fs::create_directories(config.output.dir);
   write_file_atomic(config.output.dir / "config.yaml", to_yaml(config));
   const bool complete = run.trainer->run();
   summarize(config, *run.trainer, complete);

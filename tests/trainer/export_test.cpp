@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "draft_models/dialects.h"
 #include "tiny_run.h"
 #include "trainer/commands.h"
@@ -15,6 +16,7 @@ using testing::tiny_run;
 class Export : public ::testing::Test {
  protected:
   Export() {
+    log_quiet();
     RunConfig config = tiny_run(directory_.path(), "run");
     config.train.max_steps = 2;
     train_command(config, {}, {});

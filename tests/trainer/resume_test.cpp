@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "common/error.h"
-#include "common/threads.h"
+#include "common/log.h"
 #include "tiny_run.h"
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
@@ -27,6 +27,7 @@ constexpr const char* kNameVariable = "AERIE_TEST_RUN_NAME";
 TEST(ResumeChild, DISABLED_Trains) {
   const char* directory = std::getenv(kRunVariable);
   ASSERT_NE(directory, nullptr);
+  log_quiet();
   train_command(tiny_run(directory, std::getenv(kNameVariable)), {}, {});
 }
 
@@ -72,7 +73,10 @@ void expect_same_end(const fs::path& left, const fs::path& right) {
 
 class Resume : public ::testing::Test {
  protected:
-  Resume() { EXPECT_EQ(wait_for(start_run(directory_.path(), "whole")), 0); }
+  void SetUp() override {
+    log_quiet();
+    ASSERT_EQ(wait_for(start_run(directory_.path(), "whole")), 0);
+  }
   fs::path run(const char* name) const { return directory_.path() / name; }
   TemporaryDirectory directory_;
 };
@@ -100,6 +104,7 @@ TEST_F(Resume, SigtermFinishesTheStepSavesAndExitsCleanly) {
   const pid_t child = start_run(directory_.path(), "stopped");
   while (!fs::exists(run("stopped") / "metrics.jsonl") ||
          lines_of(run("stopped") / "metrics.jsonl") < 2) {
+    ASSERT_EQ(::waitpid(child, nullptr, WNOHANG), 0) << "the run ended early";
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   ::kill(child, SIGTERM);
