@@ -2,7 +2,6 @@
 // logits pass by in panels that stay in cache, leaving the argmax, the log-sum-exp and the softmax
 // over the draft vocabulary. Then the students of those rows, of all unroll depths, go in blocks:
 // logits, loss, gradient of the logits, and the two products of the backward.
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -25,12 +24,9 @@ constexpr int64_t kTeacherRows = 256, kStudentRows = 512;
 constexpr int64_t kPanelsAtOnce = 8;  // 256 logits of each teacher row at a time
 
 const bf16* data(const Tensor& x) { return static_cast<const bf16*>(x.const_data_ptr()); }
-bf16* mutable_data(const Tensor& x) { return static_cast<bf16*>(x.data_ptr()); }
 
-Tensor bf16_buffer(int64_t rows, int64_t columns) {
-  return at::empty({rows, columns}, at::kBFloat16);
-}
-Tensor f32_buffer(int64_t rows, int64_t columns) { return at::empty({rows, columns}, at::kFloat); }
+// Rows a power of two apart fall into the same cache sets; a line more keeps the tile loads apart.
+constexpr int64_t kSkew = 32;
 
 /// Rows of x [.., C] in the order of `index`, as a dense block.
 void gather_rows(bf16* out, const Tensor& x, const int64_t* index, int64_t count) {
@@ -53,7 +49,8 @@ class HeadLossRun {
         row_weight_(in.row_weight.to(at::kFloat).contiguous()),
         vocab_(in.teacher->head->out_features),
         draft_vocab_(in.head->out_features),
-        width_(in.head->in_features) {}
+        width_(in.head->in_features),
+        stride_((draft_vocab_ + kKBlock - 1) / kKBlock * kKBlock + kSkew) {}
 
   HeadLossOutput run() {
     const int64_t count = hidden_.size(0);
@@ -79,25 +76,41 @@ class HeadLossRun {
   }
 
  private:
+  /// All work memory is one kept block: some 40 MB of fresh pages for every call would cost more
+  /// than the softmax.
   void make_buffers() {
-    const int64_t teachers =
+    const auto teachers =
         std::min<int64_t>(kTeacherRows, static_cast<int64_t>(groups_.teacher.size()));
     const int64_t students = std::min(kStudentRows, hidden_.size(0));
-    teacher_block_ = bf16_buffer(teachers, in_.teacher->head->in_features);
-    p_ = f32_buffer(teachers, draft_vocab_);
     labels_.resize(static_cast<size_t>(teachers));
-    student_block_ = bf16_buffer(students, width_);
-    logits_ = f32_buffer(students, draft_vocab_);
-    if (in_.hidden_grad || in_.head_grad) d_logits_ = bf16_buffer(students, draft_vocab_);
-    if (in_.hidden_grad) d_hidden_ = bf16_buffer(students, width_);
+    for (const bool measure : {true, false}) {
+      size_t used = 0;
+      auto* base =
+          measure ? nullptr : static_cast<std::byte*>(scratch(Scratch::kHeadLoss, block_size_));
+      const auto take = [&](auto*& pointer, int64_t count) {
+        if (!measure)
+          pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + used);
+        used += (static_cast<size_t>(count) * sizeof(*pointer) + 63) / 64 * 64;
+      };
+      take(p_, teachers * draft_vocab_);
+      take(logits_, students * stride_);
+      take(d_hidden_, students * width_);
+      take(teacher_block_, teachers * in_.teacher->head->in_features);
+      take(student_block_, students * width_);
+      take(d_logits_, in_.hidden_grad || in_.head_grad ? students * stride_ : 0);
+      block_size_ = used;
+    }
+    if (!in_.hidden_grad && !in_.head_grad) d_logits_ = nullptr;
+    for (int64_t i = 0; d_logits_ != nullptr && i < students; ++i) {  // the padding of k
+      std::fill(d_logits_ + i * stride_ + draft_vocab_, d_logits_ + (i + 1) * stride_, bf16{0});
+    }
   }
 
   /// Fills p_ and labels_ for the teacher groups [begin, end).
   void label_teachers(int64_t begin, int64_t end) {
     const int64_t count = end - begin, panels = (vocab_ + kPanel - 1) / kPanel;
     const int64_t parts = (panels + kPanelsAtOnce - 1) / kPanelsAtOnce;
-    gather_rows(mutable_data(teacher_block_), teacher_hidden_, groups_.teacher.data() + begin,
-                count);
+    gather_rows(teacher_block_, teacher_hidden_, groups_.teacher.data() + begin, count);
     std::vector<RowStatistics> statistics(static_cast<size_t>(parts * count));
     parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
       for (int64_t part = first; part < last; ++part) {
@@ -121,7 +134,7 @@ class HeadLossRun {
     gemm({.m = count,
           .n = columns,
           .k = k,
-          .a = data(teacher_block_),
+          .a = teacher_block_,
           .lda = k,
           .b = data(head.packed) + part * kPanelsAtOnce * kPanel * blocks * kKBlock,
           .c_f32 = scores,
@@ -130,7 +143,7 @@ class HeadLossRun {
     const int64_t from = std::lower_bound(target, target + draft_vocab_, column) - target;
     const int64_t to =
         std::lower_bound(target + from, target + draft_vocab_, column + columns) - target;
-    float* p = p_.mutable_data_ptr<float>();
+    float* p = p_;
     for (int64_t i = 0; i < count; ++i) {
       statistics[i] = rows_.statistics(scores + i * kColumns, columns);
       statistics[i].argmax += column;
@@ -149,7 +162,7 @@ class HeadLossRun {
       if (next.max > best.max) best.argmax = next.argmax;
       best.max = top;
     }
-    float* p = p_.mutable_data_ptr<float>() + i * draft_vocab_;
+    float* p = p_ + i * draft_vocab_;
     TeacherRow& row = labels_[static_cast<size_t>(i)];
     const float lse = rows_.softmax(p, draft_vocab_, &row.entropy);
     row.p = p;
@@ -162,15 +175,15 @@ class HeadLossRun {
   void score_students(int64_t first_teacher, int64_t begin, int64_t end) {
     const int64_t count = end - begin;
     const int64_t* index = groups_.order.data() + begin;
-    gather_rows(mutable_data(student_block_), hidden_, index, count);
+    gather_rows(student_block_, hidden_, index, count);
     gemm({.m = count,
           .n = draft_vocab_,
           .k = width_,
-          .a = data(student_block_),
+          .a = student_block_,
           .lda = width_,
           .b = data(in_.head->packed),
-          .c_f32 = logits_.mutable_data_ptr<float>(),
-          .ldc = draft_vocab_});
+          .c_f32 = logits_,
+          .ldc = stride_});
     parallel_for(0, count, 8, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i)
         score_row(i, index[i], group_of(begin + i) - first_teacher);
@@ -189,8 +202,8 @@ class HeadLossRun {
     const TeacherRow& teacher = labels_[static_cast<size_t>(label)];
     const bool known = teacher.label >= 0;
     const float weight = known ? row_weight_.const_data_ptr<float>()[row] : 0;
-    bf16* d_logits = d_logits_.defined() ? mutable_data(d_logits_) + i * draft_vocab_ : nullptr;
-    float* logits = logits_.mutable_data_ptr<float>() + i * draft_vocab_;
+    bf16* d_logits = d_logits_ != nullptr ? d_logits_ + i * stride_ : nullptr;
+    float* logits = logits_ + i * stride_;
     const StudentResult result = rows_.student(logits, draft_vocab_, teacher, weight, d_logits);
     out_.values.loss.mutable_data_ptr<float>()[row] = known ? result.loss : 0;
     out_.values.alpha.mutable_data_ptr<float>()[row] = result.alpha;
@@ -198,18 +211,33 @@ class HeadLossRun {
     out_.values.hit.mutable_data_ptr<bool>()[row] = known && result.argmax == teacher.label;
   }
 
+  /// d_hidden = d_logits * head, with k (the draft vocabulary) in slices whose part of d_logits
+  /// stays in cache: the head passes by once a block, not once for every few rows.
   void add_hidden_grad(const int64_t* index, int64_t count) {
-    gemm({.m = count,
-          .n = width_,
-          .k = draft_vocab_,
-          .a = data(d_logits_),
-          .lda = draft_vocab_,
-          .b = data(in_.head->packed_transpose),
-          .c_bf16 = mutable_data(d_hidden_),
-          .ldc = width_});
-    bf16* out = mutable_data(out_.grads.hidden);
-    for (int64_t i = 0; i < count; ++i)
-      std::copy_n(data(d_hidden_) + i * width_, width_, out + index[i] * width_);
+    constexpr int64_t kSlice = 1024;
+    const int64_t panels = (width_ + kPanel - 1) / kPanel, depth = stride_ - kSkew;
+    float* sums = d_hidden_;
+    for (int64_t at = 0; at < depth; at += kSlice) {
+      parallel_for(0, panels, 2, [&](int64_t first, int64_t last) {
+        for (int64_t panel = first; panel < last; ++panel) {
+          gemm({.m = count,
+                .n = std::min(kPanel, width_ - panel * kPanel),
+                .k = std::min(kSlice, depth - at),
+                .a = d_logits_ + at,
+                .lda = stride_,
+                .b = data(in_.head->packed_transpose) + (panel * depth + at) * kPanel,
+                .c_f32 = sums + panel * kPanel,
+                .c_bf16 = nullptr,
+                .ldc = width_,
+                .accumulate = at > 0});
+        }
+      });
+    }
+    auto* out = static_cast<at::BFloat16*>(out_.grads.hidden.data_ptr());
+    parallel_for(0, count, 32, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i)
+        std::copy_n(sums + i * width_, width_, out + index[i] * width_);
+    });
   }
 
   void add_head_grad(int64_t count) {
@@ -217,9 +245,9 @@ class HeadLossRun {
                        .outputs = draft_vocab_,
                        .inputs = width_,
                        .rows = count,
-                       .dy = data(d_logits_),
-                       .dy_stride = draft_vocab_,
-                       .x = data(student_block_),
+                       .dy = d_logits_,
+                       .dy_stride = stride_,
+                       .x = student_block_,
                        .x_stride = width_});
   }
 
@@ -227,8 +255,10 @@ class HeadLossRun {
   const HeadLossRows& rows_;
   TeacherGroups groups_;
   Tensor hidden_, teacher_hidden_, target_of_, draft_of_, row_weight_;
-  int64_t vocab_, draft_vocab_, width_;
-  Tensor teacher_block_, p_, student_block_, logits_, d_logits_, d_hidden_;
+  int64_t vocab_, draft_vocab_, width_, stride_;
+  size_t block_size_ = 0;
+  float *p_ = nullptr, *logits_ = nullptr, *d_hidden_ = nullptr;
+  bf16 *teacher_block_ = nullptr, *student_block_ = nullptr, *d_logits_ = nullptr;
   std::vector<TeacherRow> labels_;
   HeadLossOutput out_;
 };

@@ -9,12 +9,14 @@ namespace aerie::cpu {
 void add_outer_product(const OuterProduct& problem) {
   if (problem.rows == 0) return;
   const int64_t padded = (problem.rows + kKBlock - 1) / kKBlock * kKBlock;
+  const int64_t stride =
+      padded / kKBlock % 2 == 0 ? padded + kKBlock : padded;  // rows in different cache sets
   auto* turned = static_cast<bf16*>(
-      scratch(Scratch::kTurned, static_cast<size_t>(problem.outputs * padded) * sizeof(bf16)));
-  transpose(turned, padded, problem.dy, problem.dy_stride, problem.rows, problem.outputs);
+      scratch(Scratch::kTurned, static_cast<size_t>(problem.outputs * stride) * sizeof(bf16)));
+  transpose(turned, stride, problem.dy, problem.dy_stride, problem.rows, problem.outputs);
   for (int64_t o = 0; padded > problem.rows && o < problem.outputs;
        ++o) {  // gemm reads whole blocks of k
-    std::memset(turned + o * padded + problem.rows, 0,
+    std::memset(turned + o * stride + problem.rows, 0,
                 static_cast<size_t>(padded - problem.rows) * sizeof(bf16));
   }
   auto* packed = static_cast<bf16*>(
@@ -25,7 +27,7 @@ void add_outer_product(const OuterProduct& problem) {
         .n = problem.inputs,
         .k = padded,
         .a = turned,
-        .lda = padded,
+        .lda = stride,
         .b = packed,
         .c_f32 = problem.sum,
         .c_bf16 = nullptr,

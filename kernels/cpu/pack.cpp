@@ -1,10 +1,13 @@
-// Weights into tiles, and matrices transposed. Simple block loops: both are limited by memory.
+// Weights into tiles, and matrices transposed. Whole blocks go through AVX-512 where the machine
+// has it; these loops define the form and do the rest.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "common/threads.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/pack_avx512.h"
 
 namespace aerie::cpu {
 namespace {
@@ -50,6 +53,17 @@ void pack_tile_kn(bf16* tile, const T* source, int64_t ld, int64_t outputs, int6
   }
 }
 
+/// One tile of pack(): all of it inside the source, or cut off at an edge.
+template <typename T>
+void pack_tile(bf16* tile, const T* source, int64_t ld, int64_t outputs, int64_t ks, Source order) {
+  const bool whole = outputs == kTileOutputs && ks == kKBlock && best_isa() >= Isa::kAvx512;
+  if (order == Source::kNK) {
+    whole ? pack_tile_nk_avx512(tile, source, ld) : pack_tile_nk(tile, source, ld, outputs, ks);
+  } else {
+    whole ? pack_tile_kn_avx512(tile, source, ld) : pack_tile_kn(tile, source, ld, outputs, ks);
+  }
+}
+
 template <typename T>
 void pack(bf16* packed, const T* source, int64_t ld, int64_t n, int64_t k, Source order) {
   const int64_t panels = (n + kPanel - 1) / kPanel, blocks = (k + kKBlock - 1) / kKBlock;
@@ -63,10 +77,9 @@ void pack(bf16* packed, const T* source, int64_t ld, int64_t n, int64_t k, Sourc
                         ks = std::min(kKBlock, k - first);
           if (outputs == 0) {
             std::memset(tile, 0, kTileSize * sizeof(bf16));
-          } else if (order == Source::kNK) {
-            pack_tile_nk(tile, source + output * ld + first, ld, outputs, ks);
           } else {
-            pack_tile_kn(tile, source + first * ld + output, ld, outputs, ks);
+            const int64_t at = order == Source::kNK ? output * ld + first : first * ld + output;
+            pack_tile(tile, source + at, ld, outputs, ks, order);
           }
         }
       }
@@ -77,12 +90,19 @@ void pack(bf16* packed, const T* source, int64_t ld, int64_t n, int64_t k, Sourc
 template <typename T>
 void turn(bf16* out, int64_t out_ld, const T* source, int64_t ld, int64_t rows, int64_t columns) {
   constexpr int64_t kBlock = 32;
+  const bool fast = best_isa() >= Isa::kAvx512;
   parallel_for(0, (columns + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
     alignas(64) bf16 block[kBlock][kBlock];
     for (int64_t c = begin * kBlock; c < std::min(end * kBlock, columns); c += kBlock) {
       const int64_t width = std::min(kBlock, columns - c);
       for (int64_t r = 0; r < rows; r += kBlock) {
         const int64_t height = std::min(kBlock, rows - r);
+        if constexpr (std::is_same_v<T, bf16>) {
+          if (fast && width == kBlock && height == kBlock) {
+            turn_block_avx512(out + c * out_ld + r, out_ld, source + r * ld + c, ld);
+            continue;
+          }
+        }
         for (int64_t i = 0; i < height; ++i) {
           for (int64_t j = 0; j < width; ++j) block[j][i] = to_bf16(source[(r + i) * ld + c + j]);
         }
