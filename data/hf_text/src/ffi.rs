@@ -1,4 +1,6 @@
-//! The C ABI. Pointers are valid for the call; lengths are in bytes or elements.
+//! The C ABI. Safety, for every function: pointers are valid for the call, lengths are in bytes or elements, handles
+//! come from the matching `*_new` and are freed once.
+#![allow(clippy::missing_safety_doc)]
 
 use crate::template::Template;
 use crate::text::{Encoded, Text};
@@ -73,7 +75,11 @@ fn guard<T>(failed: T, body: impl FnOnce() -> Result<T, String>) -> T {
 }
 
 unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
-    if size == 0 { &[] } else { std::slice::from_raw_parts(data, size) }
+    if size == 0 {
+        &[]
+    } else {
+        std::slice::from_raw_parts(data, size)
+    }
 }
 
 unsafe fn utf8<'a>(data: *const u8, size: usize) -> Result<&'a str, String> {
@@ -81,9 +87,8 @@ unsafe fn utf8<'a>(data: *const u8, size: usize) -> Result<&'a str, String> {
 }
 
 #[no_mangle]
-pub extern "C" fn hf_last_error(out: *mut HfBytes) {
-    let message = LAST_ERROR.with(|last| last.borrow().clone());
-    unsafe { *out = message.into_bytes().into() }
+pub unsafe extern "C" fn hf_last_error(out: *mut HfBytes) {
+    *out = LAST_ERROR.with(|last| last.borrow().clone()).into_bytes().into();
 }
 
 #[no_mangle]

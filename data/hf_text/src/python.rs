@@ -20,7 +20,11 @@ fn float(number: f64) -> String {
         return format!("{mantissa}e{sign}{:02}", exponent.abs());
     }
     let plain = format!("{number}");
-    if plain.contains('.') { plain } else { plain + ".0" }
+    if plain.contains('.') {
+        plain
+    } else {
+        plain + ".0"
+    }
 }
 
 fn number(value: &Value) -> String {
@@ -75,7 +79,13 @@ pub fn str(value: &Value) -> Result<String, Error> {
     Ok(match value.kind() {
         ValueKind::Undefined => String::new(),
         ValueKind::None => "None".into(),
-        ValueKind::Bool => if value.is_true() { "True".into() } else { "False".into() },
+        ValueKind::Bool => {
+            if value.is_true() {
+                "True".into()
+            } else {
+                "False".into()
+            }
+        }
         ValueKind::Number => number(value),
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => repr(value)?,
         _ => value.to_string(),
@@ -117,7 +127,13 @@ fn json_key(key: &Value) -> Result<String, Error> {
     Ok(match key.kind() {
         ValueKind::String => key.as_str().unwrap_or_default().to_string(),
         ValueKind::None => "null".into(),
-        ValueKind::Bool => if key.is_true() { "true".into() } else { "false".into() },
+        ValueKind::Bool => {
+            if key.is_true() {
+                "true".into()
+            } else {
+                "false".into()
+            }
+        }
         _ => str(key)?,
     })
 }

@@ -211,4 +211,3 @@ impl Template {
         Ok(Rendered { text, spans: Vec::new() })
     }
 }
-

@@ -89,9 +89,8 @@ impl Text {
     pub fn added_tokens(&self) -> String {
         let mut tokens: Vec<_> = self.tokenizer.get_added_tokens_decoder().into_iter().collect();
         tokens.sort_by_key(|&(id, _)| id);
-        let rows = tokens
-            .into_iter()
-            .map(|(id, t)| serde_json::json!({"id": id, "content": t.content, "special": t.special}));
+        let rows =
+            tokens.into_iter().map(|(id, t)| serde_json::json!({"id": id, "content": t.content, "special": t.special}));
         serde_json::Value::Array(rows.collect()).to_string()
     }
 }
