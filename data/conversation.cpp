@@ -87,11 +87,17 @@ void parse_messages(const Json& row, const Json& messages, Conversation& convers
   parse_tools(row, conversation);
 }
 
+std::string id_of(const Json& row) {
+  for (const char* key : {"id", "question_id"}) {
+    if (!row.contains(key) || row.at(key).is_null()) continue;
+    return row.at(key).is_string() ? row.at(key).get<std::string>() : row.at(key).dump();
+  }
+  return "";
+}
+
 void parse_row(const Json& row, Conversation& conversation) {
   if (!row.is_object()) throw RowError("unknown form", "the row is not a JSON object");
-  if (row.contains("id") && !row.at("id").is_null())
-    conversation.id =
-        row.at("id").is_string() ? row.at("id").get<std::string>() : row.at("id").dump();
+  conversation.id = id_of(row);
   for (const char* key : {"conversations", "messages"})
     if (row.contains(key)) return parse_messages(row, row.at(key), conversation);
   if (row.contains("input_ids")) return parse_tokenised(row, conversation);

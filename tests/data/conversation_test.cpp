@@ -93,6 +93,7 @@ TEST(Conversation, PromptsEndBeforeTheAnswer) {
       "0 1 ");
   EXPECT_EQ(prompt(R"({"turns": ["1", "2"]})"), "1 ");
   EXPECT_EQ(prompt(R"({"prompt": "1"})"), "1 ");
+  EXPECT_EQ(parse_conversation(R"({"question_id": 81, "turns": ["1"]})").id, "81");
   EXPECT_THROW(prompt(R"({"messages": [{"role": "assistant", "content": "1"}]})"), RowError);
 }
 
