@@ -41,6 +41,8 @@ Eagle3Draft::Eagle3Draft(DraftConfig config, const DraftParams& params, Tensor e
   const auto fixed = [&](const char* name) {
     return params.at(name).detach().to(embed_.device(), dtype);
   };
+  // Rounded like everything else, but kept in f32, which is what norms compute in.
+  const auto norm = [&](const char* name) { return fixed(name).to(at::kFloat); };
   const auto packed = [&](const char* name) { return ops::pack_linear(fixed(name)); };
   fc_ = packed("fc.weight");
   q_ = packed("midlayer.self_attn.q_proj.weight");
@@ -49,10 +51,10 @@ Eagle3Draft::Eagle3Draft(DraftConfig config, const DraftParams& params, Tensor e
   gate_up_ = packed("midlayer.mlp.gate_up_proj.weight");
   down_ = packed("midlayer.mlp.down_proj.weight");
   head_ = packed("lm_head.weight");
-  input_norm_ = fixed("midlayer.input_layernorm.weight");
-  hidden_norm_ = fixed("midlayer.hidden_norm.weight");
-  post_norm_ = fixed("midlayer.post_attention_layernorm.weight");
-  final_norm_ = fixed("norm.weight");
+  input_norm_ = norm("midlayer.input_layernorm.weight");
+  hidden_norm_ = norm("midlayer.hidden_norm.weight");
+  post_norm_ = norm("midlayer.post_attention_layernorm.weight");
+  final_norm_ = norm("norm.weight");
 }
 
 Eagle3Draft Eagle3Draft::trainable(DraftConfig config, const DraftParams& params,

@@ -25,9 +25,9 @@ DenseLayer load_layer(ParamStore& store, const ModelConfig& c, int64_t index,
   const std::string attn = prefix + "self_attn.", mlp = prefix + "mlp.";
   const int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
   DenseLayer layer;
-  layer.input_norm = load_tensor(store, prefix + "input_layernorm.weight", {c.hidden}, placement);
+  layer.input_norm = load_norm(store, prefix + "input_layernorm.weight", c.hidden, placement);
   layer.post_norm =
-      load_tensor(store, prefix + "post_attention_layernorm.weight", {c.hidden}, placement);
+      load_norm(store, prefix + "post_attention_layernorm.weight", c.hidden, placement);
   layer.qkv =
       load_linear(store, {attn + "q_proj.weight", attn + "k_proj.weight", attn + "v_proj.weight"},
                   {q_rows, kv_rows, kv_rows}, c.hidden, placement);
@@ -42,8 +42,8 @@ DenseLayer load_layer(ParamStore& store, const ModelConfig& c, int64_t index,
                               load_tensor(store, attn + "v_proj.bias", {kv_rows}, placement)});
   }
   if (c.qk_norm) {
-    layer.q_norm = load_tensor(store, attn + "q_norm.weight", {c.head_dim}, placement);
-    layer.k_norm = load_tensor(store, attn + "k_norm.weight", {c.head_dim}, placement);
+    layer.q_norm = load_norm(store, attn + "q_norm.weight", c.head_dim, placement);
+    layer.k_norm = load_norm(store, attn + "k_norm.weight", c.head_dim, placement);
   }
   return layer;
 }
@@ -64,7 +64,6 @@ class DenseModel final : public TargetModel {
   void load_vocabulary(ParamStore& store);
   void check(const ForwardInput& input) const;
   Tensor attention(int64_t index, const Tensor& x, const ForwardInput& input) const;
-  Tensor normed_heads(const Tensor& heads, const Tensor& weight) const;
 
   ModelConfig config_;
   Placement placement_;
@@ -86,7 +85,7 @@ DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& pl
   for (int64_t i = 0; i < config_.layers; ++i) {
     layers_.push_back(load_layer(store, config_, i, placement));
   }
-  final_norm_ = load_tensor(store, "model.norm.weight", {config_.hidden}, placement);
+  final_norm_ = load_norm(store, "model.norm.weight", config_.hidden, placement);
   load_vocabulary(store);
   store.finish([this](const std::string& name) {
     return name.ends_with("rotary_emb.inv_freq") || (config_.tied_head && name == "lm_head.weight");
@@ -101,7 +100,8 @@ void DenseModel::load_vocabulary(ParamStore& store) {
   head_view_ = store.take(head, {config_.vocab, config_.hidden});
   head_ = ops::pack_linear(config_.tied_head ? embed_
                                              : head_view_.to(placement_.device, placement_.dtype));
-  store.drop(head);
+  store.drop(embed);
+  if (!config_.tied_head) store.drop(head);
 }
 
 Tensor DenseModel::head_rows(const Tensor& ids) const {
@@ -131,25 +131,20 @@ void DenseModel::check(const ForwardInput& input) const {
   }
 }
 
-/// heads [N,heads,D], each normalised -> the same shape
-Tensor DenseModel::normed_heads(const Tensor& heads, const Tensor& weight) const {
-  return ops::rms_norm(heads.reshape({-1, config_.head_dim}), weight, config_.rms_norm_eps)
-      .view(heads.sizes());
-}
-
 /// x [N,C] normalised -> attention output [N,C]
 Tensor DenseModel::attention(int64_t index, const Tensor& x, const ForwardInput& input) const {
   const DenseLayer& layer = layers_[index];
   const int64_t rows = x.size(0), heads = config_.heads, kv_heads = config_.kv_heads;
+  const double eps = config_.rms_norm_eps;
   Tensor qkv = ops::linear(x, layer.qkv);
   if (layer.qkv_bias.defined()) qkv.add_(layer.qkv_bias);
   qkv = qkv.view({rows, heads + 2 * kv_heads, config_.head_dim});
 
   Tensor q, k;
   if (config_.qk_norm) {
-    q = ops::rope(normed_heads(qkv.narrow(1, 0, heads), layer.q_norm), input.positions, rope_);
-    k = ops::rope(normed_heads(qkv.narrow(1, heads, kv_heads), layer.k_norm), input.positions,
-                  rope_);
+    const Tensor q_heads = qkv.narrow(1, 0, heads), k_heads = qkv.narrow(1, heads, kv_heads);
+    q = ops::rope(ops::rms_norm(q_heads, layer.q_norm, eps), input.positions, rope_);
+    k = ops::rope(ops::rms_norm(k_heads, layer.k_norm, eps), input.positions, rope_);
   } else {  // q and k lie side by side: rotated by one call
     const Tensor qk = ops::rope(qkv.narrow(1, 0, heads + kv_heads), input.positions, rope_);
     q = qk.narrow(1, 0, heads);

@@ -100,6 +100,11 @@ Tensor load_tensor(ParamStore& store, const std::string& name, at::IntArrayRef s
   return store.take(name, shape).to(placement.device, placement.dtype, false, /*copy=*/true);
 }
 
+Tensor load_norm(ParamStore& store, const std::string& name, int64_t size,
+                 const Placement& placement) {
+  return load_tensor(store, name, {size}, placement).to(at::kFloat);
+}
+
 ops::LinearWeight load_linear(ParamStore& store, const std::vector<std::string>& names,
                               const std::vector<int64_t>& rows, int64_t in_features,
                               const Placement& placement) {

@@ -48,7 +48,10 @@ struct Placement {
   at::ScalarType dtype;
 };
 
-/// A tensor of its own (norm weights, biases).
+/// A norm's weight: its value in the placement's type, kept in f32, which is what norms compute in.
+Tensor load_norm(ParamStore& store, const std::string& name, int64_t size,
+                 const Placement& placement);
+/// A tensor of its own (biases).
 Tensor load_tensor(ParamStore& store, const std::string& name, at::IntArrayRef shape,
                    const Placement& placement);
 /// One projection of several: the named weights [rows[i], in_features] on top of each other, packed
