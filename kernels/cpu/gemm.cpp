@@ -70,6 +70,7 @@ void gemm(const Gemm& problem, Isa isa) {
   AERIE_CHECK((problem.c_f32 != nullptr) != (problem.c_bf16 != nullptr),
               "gemm: one of c_f32 and c_bf16 is needed");
   AERIE_CHECK(!problem.accumulate || problem.c_f32 != nullptr, "gemm: accumulates into f32 only");
+  AERIE_CHECK(problem.k > 0, "gemm: k is {}; there is nothing to sum", problem.k);
   if (problem.m == 0 || problem.n == 0) return;
   Gemm g = problem;
   if (g.k % kKBlock != 0) pad_k(g);

@@ -9,9 +9,9 @@
 namespace aerie::cpu {
 namespace {
 
-constexpr int64_t kTile = 16;                   // rows or outputs of a tile
-constexpr int64_t kTileSize = kTile * kKBlock;  // elements of a packed tile
-constexpr int64_t kPrefetch = 4096;             // bytes that the weight stream is fetched ahead
+constexpr int64_t kTile = 16;                                        // rows or outputs of a tile
+constexpr int64_t kBlockBytes = 2 * kTile * kKBlock * sizeof(bf16);  // of a panel, for 32 of k
+constexpr int64_t kPrefetch = 4096;  // bytes that the weight stream is fetched ahead
 
 // Tile registers: C in 0..3 (row block, then output block), A in 4 and 5, B in 6 and 7. The
 // intrinsics below take literal digits only.
@@ -31,40 +31,41 @@ TileConfig config_for(int64_t rows) {
 /// What is fetched while a panel is summed: each block of k asks for a little of what comes next.
 struct Ahead {
   const char* b = nullptr;  ///< the weight stream
-  int64_t b_bytes = 0;      ///< of it for each block of k
-  const bf16* a = nullptr;  ///< the next rows of A, or null
-
-  void fetch(int64_t lda) {
-    for (int64_t line = 0; line < b_bytes; line += 64) _mm_prefetch(b + line, _MM_HINT_T0);
-    b += b_bytes;
-    if (a == nullptr) return;
-    for (int64_t row = 0; row < 2 * kTile; ++row) _mm_prefetch(a + row * lda, _MM_HINT_T0);
-    a += kKBlock;
-  }
+  int64_t b_lines = 0;      ///< cache lines of it for each block of k
+  const char* a = nullptr;  ///< the next rows of A, or null
 };
 
 /// Sums all of k for one or two tiles of rows and a whole panel; the sums stay in the C registers.
+/// Strides in bytes. A function of its own: inlined, its pointers would not stay in registers.
 template <bool kTwo>
-void sum_panel(const bf16* a, int64_t lda, const bf16* b, int64_t blocks, Ahead ahead) {
+[[gnu::noinline]] void sum_panel(const char* a, int64_t stride, const char* b, int64_t blocks,
+                                 Ahead ahead) {
   _tile_zero(0);
   _tile_zero(1);
   if constexpr (kTwo) {
     _tile_zero(2);
     _tile_zero(3);
   }
-  const bf16* a1 = a + kTile * lda;
-  for (int64_t i = 0; i < blocks; ++i, a += kKBlock, a1 += kKBlock, b += 2 * kTileSize) {
-    ahead.fetch(lda);
-    _tile_loadd(4, a, lda * sizeof(bf16));
+  const char* a1 = a + kTile * stride;
+  for (const char* end = b + blocks * kBlockBytes; b != end; b += kBlockBytes) {
+    _tile_loadd(4, a, stride);
     _tile_loadd(6, b, 64);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b + kTileSize, 64);
+    _tile_loadd(7, b + kBlockBytes / 2, 64);
     _tile_dpbf16ps(1, 4, 7);
     if constexpr (kTwo) {
-      _tile_loadd(5, a1, lda * sizeof(bf16));
+      _tile_loadd(5, a1, stride);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
+    a += 2 * kKBlock;
+    a1 += 2 * kKBlock;
+    for (const char* last = ahead.b + 64 * ahead.b_lines; ahead.b != last; ahead.b += 64) {
+      _mm_prefetch(ahead.b, _MM_HINT_T0);
+    }
+    if (ahead.a == nullptr) continue;
+    for (int64_t row = 0; row < 2 * kTile; ++row) _mm_prefetch(ahead.a + row * stride, _MM_HINT_T0);
+    ahead.a += 2 * kKBlock;
   }
 }
 
@@ -140,33 +141,35 @@ class BlockKernel {
     const bool last = tail != 0 && step + 1 == steps && steps > 1;
     if (last) tail_config.load();
     for (int64_t panel = first; panel < end; ++panel) {
-      Ahead ahead = weights_ahead(panel, end, step);
-      if (panel == first && step + 1 < steps) ahead.a = g.a + (row + 2 * kTile) * g.lda;
+      Ahead ahead = weights_ahead(panel, step);
+      if (panel == first && step + 1 < steps)
+        ahead.a = reinterpret_cast<const char*>(g.a + (row + 2 * kTile) * g.lda);
       tile_rows(panel, row, rows, ahead);
     }
     if (last) full_config.load();
   }
 
-  /// One step of rows follows its own stream closely; many steps share the fetching of the next
-  /// panels among them.
-  Ahead weights_ahead(int64_t panel, int64_t end, int64_t step) const {
-    const int64_t panel_bytes = blocks * 2 * kTileSize * 2, base = panel * panel_bytes;
+  /// A single step of rows follows its own stream closely; several steps share the fetching of the
+  /// panels after these among them.
+  Ahead weights_ahead(int64_t panel, int64_t step) const {
+    const int64_t panel_bytes = blocks * kBlockBytes, all = (g.n + kPanel - 1) / kPanel;
     const char* b = reinterpret_cast<const char*>(g.b);
-    if (steps == 1) return {b + base + kPrefetch, 2 * kTileSize * 2};
-    const int64_t share = (2 * kTileSize * 2 / steps + 63) / 64 * 64;
-    (void)end;
-    return {b + base + panels_at_once * panel_bytes + step * share * blocks, share};
+    if (steps == 1) return {b + panel * panel_bytes + kPrefetch, kBlockBytes / 64};
+    const int64_t next = panel + panels_at_once, lines = (kBlockBytes / 64 + steps - 1) / steps;
+    if (next >= all) return {};
+    return {b + next * panel_bytes + step * lines * 64 * blocks, lines};
   }
 
   void tile_rows(int64_t panel, int64_t row, int64_t rows, Ahead ahead) {
-    const bf16* a = g.a + row * g.lda;
-    const bf16* b = g.b + panel * blocks * 2 * kTileSize;
+    const auto* a = reinterpret_cast<const char*>(g.a + row * g.lda);
+    const auto* b = reinterpret_cast<const char*>(g.b) + panel * blocks * kBlockBytes;
+    const int64_t stride = g.lda * static_cast<int64_t>(sizeof(bf16));
     const int64_t column = panel * kPanel;
     fetch_output(g, row, column, rows);
     if (rows <= kTile) {
-      sum_panel<false>(a, g.lda, b, blocks, ahead);
+      sum_panel<false>(a, stride, b, blocks, ahead);
     } else {
-      sum_panel<true>(a, g.lda, b, blocks, ahead);
+      sum_panel<true>(a, stride, b, blocks, ahead);
     }
     store_sums(sums, rows);
     write_out(g, sums, row, column, rows, std::min(kPanel, g.n - column));
