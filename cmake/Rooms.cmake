@@ -1,8 +1,14 @@
 # How every room is compiled: warnings are errors, one precompiled header, ccache, mold.
 find_program(CCACHE ccache)
 if(CCACHE)
-  # ccache keeps precompiled headers only with these sloppiness settings.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+  # ccache keeps precompiled headers only with these sloppiness settings. A checksum beside the header stands for it:
+  # its own bytes differ from build to build, and nothing would ever be found again.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+    CCACHE_PCH_EXTSUM=true ${CCACHE})
+  file(SHA256 "${CMAKE_SOURCE_DIR}/cmake/pch.h" pch_sum)
+  file(WRITE "${CMAKE_BINARY_DIR}/CMakeFiles/aerie_pch.dir/cmake_pch.hxx.gch.sum"
+    "${pch_sum} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_BUILD_TYPE} ${AERIE_SANITIZE}\n")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/cmake/pch.h")
 endif()
 find_program(MOLD mold)
 if(MOLD)

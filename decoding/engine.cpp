@@ -3,38 +3,12 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 
 #include "common/error.h"
+#include "decoding/clock.h"
 
 namespace aerie {
-
-namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-void check_request(const Request& request, const ModelConfig& config) {
-  const int64_t length = static_cast<int64_t>(request.prompt.size());
-  AERIE_CHECK(length > 0, "the prompt is empty: at least one token is needed to decode from");
-  AERIE_CHECK(
-      length < config.max_position,
-      "the prompt has {} tokens and the model's context holds {} (max_position_embeddings), "
-      "output included: shorten the prompt",
-      length, config.max_position);
-  AERIE_CHECK(request.max_new_tokens > 0, "max_new_tokens must be at least 1, not {}",
-              request.max_new_tokens);
-  for (const int32_t token : request.prompt) {
-    AERIE_CHECK(token >= 0 && token < config.vocab,
-                "prompt token {} is outside the model's vocabulary of {}: was it made with another "
-                "tokenizer?",
-                token, config.vocab);
-  }
-}
-
-}  // namespace
 
 Engine::Engine(const TargetModel& target, Decoder& decoder, EngineOptions options)
     : target_(target),
@@ -69,20 +43,20 @@ int64_t Engine::submit(Request request) {
 
 bool Engine::step(const OnTokens& on_tokens) {
   const c10::InferenceMode inference;
-  const double start = now();
+  const double start = seconds_now();
   const double draft_before = decoder_.draft_seconds();
   const Step step = plan();
   if (step.chunks.empty()) return false;
-  const double proposed = now();
+  const double proposed = seconds_now();
   const double drafting = decoder_.draft_seconds() - draft_before;
   reserve(step);
   Batch batch = build_batch(step.sequences, step.chunks, target_.device());
-  const double built = now();
+  const double built = seconds_now();
   const ForwardOutput output = forward(batch);
-  const double answered = now();
+  const double answered = seconds_now();
   const std::vector<Verdict> verdicts =
       decoder_.accept(step.sequences, step.chunks, {output, batch});
-  const double judged = now();
+  const double judged = seconds_now();
   const double observing = decoder_.draft_seconds() - draft_before - drafting;
   count(step, batch);
   for (size_t s = 0; s < step.chunks.size(); ++s) {
@@ -91,7 +65,7 @@ bool Engine::step(const OnTokens& on_tokens) {
   times_.draft += drafting + observing;
   times_.target += answered - built;
   times_.verify += judged - answered - observing;
-  times_.schedule += (proposed - start - drafting) + (built - proposed) + (now() - judged);
+  times_.schedule += (proposed - start - drafting) + (built - proposed) + (seconds_now() - judged);
   return true;
 }
 
@@ -186,6 +160,24 @@ void Engine::check_invariants() const {
                 sequence->committed, sequence->written, sequence->known());
     AERIE_CHECK(pages == PageTable::pages_for(sequence->committed),
                 "sequence {} holds {} pages for {} rows", sequence->id, pages, sequence->committed);
+  }
+}
+
+void check_request(const Request& request, const ModelConfig& config) {
+  const int64_t length = static_cast<int64_t>(request.prompt.size());
+  AERIE_CHECK(length > 0, "the prompt is empty: at least one token is needed to decode from");
+  AERIE_CHECK(
+      length < config.max_position,
+      "the prompt has {} tokens and the model's context holds {} (max_position_embeddings), "
+      "output included: shorten the prompt",
+      length, config.max_position);
+  AERIE_CHECK(request.max_new_tokens > 0, "max_new_tokens must be at least 1, not {}",
+              request.max_new_tokens);
+  for (const int32_t token : request.prompt) {
+    AERIE_CHECK(token >= 0 && token < config.vocab,
+                "prompt token {} is outside the model's vocabulary of {}: was it made with another "
+                "tokenizer?",
+                token, config.vocab);
   }
 }
 

@@ -46,6 +46,7 @@ class Engine {
   bool abort(int64_t id);
 
   bool idle() const { return scheduler_.idle(); }
+  int64_t waiting() const { return scheduler_.waiting(); }
   int64_t running() const { return static_cast<int64_t>(scheduler_.running().size()); }
   const TimeSplit& times() const { return times_; }
   const EngineCounts& counts() const { return counts_; }
@@ -75,6 +76,10 @@ class Engine {
   TimeSplit times_;
   EngineCounts counts_;
 };
+
+/// Throws Error if no engine of this model could ever run the request: an empty or over-long
+/// prompt, a token outside the vocabulary, nothing to generate.
+void check_request(const Request& request, const ModelConfig& config);
 
 /// Pages with which `concurrency` of the requests can run at a time, whichever they are.
 int64_t pages_for_requests(std::span<const Request> requests, int64_t concurrency);

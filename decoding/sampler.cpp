@@ -109,8 +109,10 @@ TokenLaw token_law(std::span<const float> logits, const SamplingParams& params) 
   keep_top_k(candidates, params.top_k);
   keep_top_p(candidates, params.top_p);
   keep_min_p(candidates, params.min_p);
-  std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  if (candidates.size() < logits.size()) {  // else they are in order still
+    std::sort(candidates.begin(), candidates.end(),
+              [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  }
   double total = 0;
   for (const Candidate& candidate : candidates) total += candidate.probability;
   TokenLaw law;

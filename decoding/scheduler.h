@@ -11,9 +11,12 @@
 
 namespace aerie {
 
+/// Rows of one forward where latency does not matter: enough to keep the matrix units busy.
+inline constexpr int64_t kRowBudget = 512;
+
 struct SchedulerLimits {
-  int64_t max_sequences = 16;  ///< running at a time
-  int64_t row_budget = 512;    ///< rows of one forward
+  int64_t max_sequences = 16;       ///< running at a time
+  int64_t row_budget = kRowBudget;  ///< rows of one forward
 };
 
 /// Rows of a prompt for this step.

@@ -1,18 +1,14 @@
 #include "decoding/speculative.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "common/error.h"
+#include "decoding/clock.h"
 #include "decoding/verify.h"
 
 namespace aerie {
 
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Guesses that can still be of use: the last token that is allowed comes for free.
 std::vector<int64_t> allowed_depths(std::span<Sequence* const> sequences, int64_t draft_tokens,
@@ -61,10 +57,10 @@ ChainDecoder::ChainDecoder(std::unique_ptr<Drafter> drafter, int64_t draft_token
 }
 
 std::vector<Chunk> ChainDecoder::propose(std::span<Sequence* const> sequences, RowBudget budget) {
-  const double start = now();
+  const double start = seconds_now();
   const std::vector<int64_t> depths = allowed_depths(sequences, draft_tokens_, budget);
   const std::vector<std::vector<int32_t>> guesses = drafter_->guess(sequences, depths);
-  draft_seconds_ += now() - start;
+  draft_seconds_ += seconds_now() - start;
   std::vector<Chunk> chunks;
   for (size_t s = 0; s < sequences.size(); ++s) {
     Chunk chunk = known_chunk(*sequences[s], sequences[s]->committed, 1);
@@ -93,9 +89,9 @@ std::vector<Verdict> ChainDecoder::accept(std::span<Sequence* const> sequences,
     for (size_t i = 0; i < verdict.emit.size(); ++i) stats.guessed.push_back(i < held);
     verdicts.push_back(std::move(verdict));
   }
-  const double start = now();
+  const double start = seconds_now();
   observe(sequences, chunks, verdicts, output);
-  draft_seconds_ += now() - start;
+  draft_seconds_ += seconds_now() - start;
   return verdicts;
 }
 

@@ -35,6 +35,7 @@ Tensor unpack(const Tensor& packed, int64_t out_features, int64_t in_features) {
 Tensor linear(const Tensor& x, const Tensor& packed, int64_t out_features) {
   const Tensor rows = x.stride(1) == 1 ? x : x.contiguous();
   Tensor y = at::empty({x.size(0), out_features}, x.options());
+  if (x.size(0) == 0) return y;  // a prompt's piece that is not its last has no queries
   aerie::cpu::Gemm problem{.m = x.size(0), .n = out_features, .k = x.size(1)};
   problem.a = bits(rows);
   problem.lda = rows.stride(0);

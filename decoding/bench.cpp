@@ -1,0 +1,233 @@
+// aerie bench: autoregressive against speculative decoding, on the same prompts in one process.
+#include "decoding/bench.h"
+
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "common/log.h"
+#include "common/progress.h"
+#include "common/threads.h"
+#include "decoding/acceptance_count.h"
+#include "decoding/autoregressive.h"
+#include "decoding/clock.h"
+#include "decoding/commands.h"
+#include "decoding/text_target.h"
+
+namespace aerie {
+
+namespace {
+
+/// One configuration with what it has measured so far.
+struct Contestant {
+  Decoder* decoder;
+  BenchRun run;
+  std::vector<Completion> outputs;
+};
+
+struct Material {
+  std::vector<PromptRow> rows;
+  std::vector<Request> requests;
+};
+
+std::vector<std::pair<std::string, std::string>> describe_machine() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  std::string line, cpu = "unknown";
+  while (std::getline(cpuinfo, line)) {
+    if (line.rfind("model name", 0) == 0) {
+      cpu = line.substr(line.find(':') + 2);
+      break;
+    }
+  }
+  return {{"cpu", cpu},
+          {"threads", std::to_string(num_threads())},
+          {"read_bandwidth_gb_s", fmt::format("{:.1f}", ops::measure_read_bandwidth() / 1e9)}};
+}
+
+void measure(const TextTarget& target, const Material& material, Contestant& contestant) {
+  BenchRun& run = contestant.run;
+  Engine engine(
+      *target.model, *contestant.decoder,
+      {{run.concurrency, kRowBudget}, target.pages_for(material.requests, run.concurrency)});
+  const double start = seconds_now();
+  std::vector<Completion> outputs = run_requests(engine, material.requests);
+  run.seconds.push_back(seconds_now() - start);
+  run.counts = engine.counts();
+  const TimeSplit& times = engine.times();
+  run.time_split.target += times.target;
+  run.time_split.draft += times.draft;
+  run.time_split.verify += times.verify;
+  run.time_split.schedule += times.schedule;
+  contestant.outputs = std::move(outputs);
+}
+
+// First requests build buffers and touch the weights: they are not part of any figure.
+void warm_up(const TextTarget& target, const Material& material, Contestant contestant) {
+  Material few;
+  for (size_t i = 0; i < std::min<size_t>(2, material.requests.size()); ++i) {
+    few.requests.push_back(material.requests[i]);
+    few.requests.back().max_new_tokens = std::min<int64_t>(16, few.requests[i].max_new_tokens);
+  }
+  measure(target, few, contestant);
+}
+
+bool same_tokens(const std::vector<Completion>& a, const std::vector<Completion>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const Completion& x, const Completion& y) { return x.tokens == y.tokens; });
+}
+
+void summarise(Contestant& contestant, const Contestant& baseline, const Contestant& reference) {
+  BenchRun& run = contestant.run;
+  AcceptanceCount count;
+  for (const Completion& completion : contestant.outputs) count.add(completion);
+  run.prompts = static_cast<int64_t>(contestant.outputs.size());
+  run.tokens = count.tokens();
+  run.acceptance_length = count.length();
+  run.acceptance_ci95 = count.interval();
+  run.accept_rate = count.rate_by_depth();
+  run.identical_outputs = same_tokens(contestant.outputs, reference.outputs);
+  TimeSplit& split = run.time_split;
+  const double sum = split.target + split.draft + split.verify + split.schedule;
+  split = {split.target / sum, split.draft / sum, split.verify / sum, split.schedule / sum};
+  if (&contestant == &baseline) return;
+  double baseline_tokens = 0;
+  for (const Completion& completion : baseline.outputs) {
+    baseline_tokens += static_cast<double>(completion.tokens.size());
+  }
+  run.speedup = (static_cast<double>(run.tokens) / median(run.seconds)) /
+                (baseline_tokens / median(baseline.run.seconds));
+}
+
+std::vector<Contestant> line_up(const BenchFlags& flags, AutoregressiveDecoder& baseline,
+                                const std::vector<std::unique_ptr<Decoder>>& drafts) {
+  std::vector<Contestant> contestants;
+  for (const int64_t concurrency : flags.concurrency) {
+    contestants.push_back({&baseline, {}, {}});
+    contestants.back().run.decoder = "autoregressive";
+    contestants.back().run.concurrency = concurrency;
+    for (size_t i = 0; i < drafts.size(); ++i) {
+      contestants.push_back({drafts[i].get(), {}, {}});
+      contestants.back().run.decoder = "eagle3";
+      contestants.back().run.draft_tokens = flags.draft_tokens[i];
+      contestants.back().run.concurrency = concurrency;
+    }
+  }
+  return contestants;
+}
+
+// Repeats are interleaved: a machine that slows down slows all of them down.
+void race(const BenchFlags& flags, const TextTarget& target, const Material& material,
+          std::vector<Contestant>& contestants) {
+  std::set<const Decoder*> warm;
+  for (const Contestant& contestant : contestants) {
+    if (warm.insert(contestant.decoder).second) warm_up(target, material, contestant);
+  }
+  const int64_t total = flags.repeats * static_cast<int64_t>(contestants.size());
+  Progress progress("bench", total, "runs");
+  int64_t done = 0;
+  for (int64_t repeat = 0; repeat < flags.repeats; ++repeat) {
+    for (Contestant& contestant : contestants) {
+      measure(target, material, contestant);
+      progress.update(++done,
+                      fmt::format("{} x{}", contestant.run.decoder, contestant.run.concurrency));
+    }
+  }
+  progress.finish();
+  const Contestant* baseline = nullptr;
+  for (Contestant& contestant : contestants) {
+    if (contestant.run.decoder == "autoregressive") baseline = &contestant;
+    summarise(contestant, *baseline, contestants.front());
+  }
+}
+
+BenchExample make_example(const TextTarget& target, const Material& material, size_t index,
+                          const Completion& completion) {
+  BenchExample example;
+  example.id = material.rows[index].id;
+  const Conversation& conversation = material.rows[index].conversation;
+  if (!conversation.tokenised()) {
+    const Json question = prompt_messages(conversation).back()["content"];
+    if (question.is_string()) example.prompt = question.get<std::string>();
+  }
+  AcceptanceCount count;
+  count.add(completion);
+  example.acceptance_length = count.length();
+  StreamDecoder stream(true);
+  for (size_t i = 0; i < completion.tokens.size(); ++i) {
+    example.pieces.push_back({stream.push(target.tokenizer, completion.tokens[i]),
+                              i < completion.stats.guessed.size() && completion.stats.guessed[i]});
+  }
+  example.pieces.push_back({stream.finish(target.tokenizer), false});
+  return example;
+}
+
+void check_flags(const BenchFlags& flags) {
+  AERIE_CHECK(!flags.concurrency.empty(), "--concurrency names no number of sequences");
+  AERIE_CHECK(flags.repeats > 0, "--repeats must be at least 1, not {}", flags.repeats);
+}
+
+void print_table(const BenchReport& report) {
+  for (const BenchRun& run : report.runs) {
+    log_info(fmt::format(
+        "{:14} drafts {}  x{:<3} {:7.1f} tokens/s  speed-up {:.2f}  acceptance {:.2f}  outputs {}",
+        run.decoder, run.draft_tokens, run.concurrency, tokens_per_second(run), run.speedup,
+        run.acceptance_length, run.identical_outputs ? "equal" : "DIFFER"));
+  }
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+double tokens_per_second(const BenchRun& run) {
+  return static_cast<double>(run.tokens) / median(run.seconds);
+}
+
+void bench_command(const BenchFlags& flags) {
+  check_flags(flags);
+  Material material{read_prompts(flags.input, flags.limit), {}};
+  const TextTarget target(flags.target, flags.device, flags.dtype);
+  material.requests =
+      make_requests(target, material.rows, {flags.max_new_tokens, 0.0, 0, flags.ignore_eos});
+  AutoregressiveDecoder baseline;
+  std::vector<std::unique_ptr<Decoder>> drafts;
+  if (!flags.draft.empty()) {
+    const LoadedDraft draft = load_draft(flags.draft, target.model->config());
+    for (const int64_t draft_tokens : flags.draft_tokens) {
+      drafts.push_back(make_eagle3_decoder(draft, *target.model, draft_tokens));
+    }
+  }
+  std::vector<Contestant> contestants = line_up(flags, baseline, drafts);
+  race(flags, target, material, contestants);
+
+  BenchReport report{flags.target.string(),
+                     flags.draft.string(),
+                     flags.input.string(),
+                     describe_machine(),
+                     flags.max_new_tokens,
+                     flags.ignore_eos,
+                     {},
+                     {}};
+  for (const Contestant& contestant : contestants) report.runs.push_back(contestant.run);
+  const Contestant& shown = contestants[drafts.empty() ? 0 : 1];
+  for (size_t i = 0; i < std::min<size_t>(6, material.rows.size()); ++i) {
+    report.examples.push_back(make_example(target, material, i, shown.outputs[i]));
+  }
+  std::filesystem::create_directories(flags.output);
+  const std::string json = bench_json(report).dump(1);
+  write_file_atomic(flags.output / "bench.json", json + "\n");
+  write_file_atomic(flags.output / "report.html", bench_html(report));
+  print_table(report);
+  log_info("report: " + (flags.output / "report.html").string());
+  if (flags.json) std::printf("%s\n", bench_json(report).dump().c_str());
+}
+
+}  // namespace aerie

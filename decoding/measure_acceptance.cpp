@@ -1,0 +1,33 @@
+// What the trainer's evaluation asks for: decode held-out prompts with the draft as it is now.
+#include "decoding/acceptance_count.h"
+#include "decoding/commands.h"
+#include "decoding/eagle3_drafter.h"
+#include "decoding/speculative.h"
+
+namespace aerie {
+
+Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,
+                              const DraftParams& params, const VocabMap& vocab,
+                              const std::vector<std::vector<int32_t>>& prompts,
+                              int64_t draft_tokens, int64_t max_new_tokens) {
+  constexpr int64_t kConcurrency = 8;
+  std::vector<Request> requests;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    Request request;
+    request.prompt = prompt;
+    request.max_new_tokens = max_new_tokens;
+    request.stop_tokens = target.config().eos_tokens;
+    requests.push_back(std::move(request));
+  }
+  auto drafter = std::make_unique<Eagle3Drafter>(
+      Eagle3Draft(config, params, target.embed_weight(), target.dtype()), vocab, target.dtype(),
+      target.device());
+  ChainDecoder decoder(std::move(drafter), draft_tokens);
+  Engine engine(target, decoder,
+                {{kConcurrency, kRowBudget}, pages_for_requests(requests, kConcurrency)});
+  AcceptanceCount count;
+  for (const Completion& completion : run_requests(engine, requests)) count.add(completion);
+  return count.acceptance();
+}
+
+}  // namespace aerie

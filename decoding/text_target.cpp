@@ -1,0 +1,104 @@
+#include "decoding/text_target.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "decoding/eagle3_drafter.h"
+#include "decoding/speculative.h"
+
+namespace aerie {
+
+namespace {
+
+at::ScalarType parse_dtype(const std::string& dtype) {
+  if (dtype == "bfloat16") return at::kBFloat16;
+  if (dtype == "float32") return at::kFloat;
+  fail("--dtype is \"{}\": give bfloat16 or float32", dtype);
+}
+
+// Bytes that Linux could hand out without swapping; 0 if it does not say.
+int64_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key, unit;
+  int64_t kilobytes = 0;
+  while (file >> key >> kilobytes >> unit) {
+    if (key == "MemAvailable:") return kilobytes * 1024;
+  }
+  return 0;
+}
+
+}  // namespace
+
+TextTarget::TextTarget(const std::filesystem::path& directory, const std::string& device,
+                       const std::string& dtype)
+    : tokenizer(directory),
+      chat(directory),
+      model(load_target(directory, at::Device(device), parse_dtype(dtype))) {
+  AERIE_CHECK(tokenizer.vocab_size() <= model->config().vocab,
+              "{}: the tokenizer has {} ids and the model's embedding {} rows: they belong to "
+              "different models",
+              directory.string(), tokenizer.vocab_size(), model->config().vocab);
+}
+
+std::vector<int32_t> TextTarget::encode(const Json& messages, const Json& variables) const {
+  return tokenizer.encode(chat.render(messages, true, variables).text).ids;
+}
+
+std::vector<int32_t> TextTarget::encode_prompt(const Conversation& conversation) const {
+  if (!conversation.tokenised()) {
+    return encode(prompt_messages(conversation), conversation.variables);
+  }
+  const auto& mask = conversation.loss_mask;
+  const auto answer = std::find(mask.begin(), mask.end(), uint8_t{1});
+  const auto begin = conversation.input_ids.begin();
+  return {begin, begin + (answer - mask.begin())};
+}
+
+int64_t TextTarget::pages_for(std::span<const Request> requests, int64_t concurrency) const {
+  const ModelConfig& config = model->config();
+  const int64_t wanted = pages_for_requests(requests, concurrency);
+  const int64_t largest = pages_for_requests(requests, 1);
+  const int64_t memory = available_memory() / 2;
+  if (!model->device().is_cpu() || memory == 0) return wanted;
+  const int64_t page_bytes = 2 * config.layers * config.kv_heads * config.head_dim *
+                             KvPool::kPageSize *
+                             static_cast<int64_t>(at::elementSize(model->dtype()));
+  return std::max(largest, std::min(wanted, memory / page_bytes));
+}
+
+Request make_request(const TextTarget& target, const std::string& id, std::vector<int32_t> prompt,
+                     const RequestRule& rule) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.max_new_tokens = rule.max_new_tokens;
+  request.sampling.temperature = rule.temperature;
+  request.sampling.seed = hash_bytes(fmt::format("{}/{}", rule.seed, id));
+  if (!rule.ignore_eos) request.stop_tokens = target.model->config().eos_tokens;
+  return request;
+}
+
+std::vector<Request> make_requests(const TextTarget& target, const std::vector<PromptRow>& rows,
+                                   const RequestRule& rule) {
+  std::vector<Request> requests;
+  for (const PromptRow& row : rows) {
+    try {
+      requests.push_back(
+          make_request(target, row.id, target.encode_prompt(row.conversation), rule));
+      check_request(requests.back(), target.model->config());
+    } catch (const Error& error) {
+      fail("row {}: {}", row.id, error.what());
+    }
+  }
+  return requests;
+}
+
+std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
+                                             int64_t draft_tokens) {
+  auto drafter = std::make_unique<Eagle3Drafter>(make_draft(draft, target), draft.vocab,
+                                                 target.dtype(), target.device());
+  return std::make_unique<ChainDecoder>(std::move(drafter), draft_tokens);
+}
+
+}  // namespace aerie

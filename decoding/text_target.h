@@ -1,0 +1,58 @@
+// A target with its words: model, tokenizer and chat template of one Hugging Face directory.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/chat_template.h"
+#include "data/tokenizer.h"
+#include "decoding/decoder.h"
+#include "decoding/engine.h"
+#include "decoding/prompts.h"
+#include "draft_models/dialects.h"
+#include "target_models/model.h"
+
+namespace aerie {
+
+struct TextTarget {
+  /// `device`: "cpu", "cuda:0"...; `dtype`: "bfloat16" or "float32". Throws Error.
+  TextTarget(const std::filesystem::path& directory, const std::string& device,
+             const std::string& dtype);
+
+  /// Messages rendered up to where the assistant speaks, as ids. `variables`: the template's.
+  std::vector<int32_t> encode(const Json& messages, const Json& variables) const;
+  /// What the row asks first; of tokenised rows the ids before the first supervised one.
+  std::vector<int32_t> encode_prompt(const Conversation& conversation) const;
+  /// An output as text, special tokens left out.
+  std::string decode(std::span<const int32_t> tokens) const {
+    return tokenizer.decode(tokens, true);
+  }
+  /// Pages that let `concurrency` of the requests run at a time, within half of the free memory.
+  int64_t pages_for(std::span<const Request> requests, int64_t concurrency) const;
+
+  Tokenizer tokenizer;
+  ChatTemplate chat;
+  std::unique_ptr<TargetModel> model;
+};
+
+/// What requests of one command have in common.
+struct RequestRule {
+  int64_t max_new_tokens = 256;
+  double temperature = 0;
+  uint64_t seed = 0;
+  bool ignore_eos = false;
+};
+/// The seed of a request is a function of the command's seed and the row's id: its output does not
+/// depend on what else is run.
+Request make_request(const TextTarget& target, const std::string& id, std::vector<int32_t> prompt,
+                     const RequestRule& rule);
+/// One for the prompt of each row. Throws Error naming the row.
+std::vector<Request> make_requests(const TextTarget& target, const std::vector<PromptRow>& rows,
+                                   const RequestRule& rule);
+
+/// A draft made for `target`, guessing in chains of `draft_tokens`.
+std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
+                                             int64_t draft_tokens);
+
+}  // namespace aerie

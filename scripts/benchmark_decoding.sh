@@ -1,0 +1,77 @@
+#!/bin/bash
+# What decoding costs on this machine, beside transformers' generate in the same run: decode at batch 1 against the
+# bandwidth bound, batches, prompts, one speculative step against one plain step, start-up.
+#   scripts/benchmark_decoding.sh [--no-transformers]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=build/release
+model=models/SmolLM2-135M-Instruct
+for needed in $build/test_decoding $build/aerie $model/model.safetensors; do
+  [ -e $needed ] || { echo "$needed is missing: build the release preset and run scripts/fetch_smollm2.sh" >&2; exit 1; }
+done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+$build/test_decoding --gtest_also_run_disabled_tests --gtest_filter='Speed.*' --gtest_brief=1 |
+  grep '^{' > "$work/steps.json"
+
+head -1 tests/data/prompts_40.jsonl > "$work/one.jsonl"
+TIMEFORMAT=%R
+for i in 1 2 3; do
+  { time $build/aerie generate --target $model --input "$work/one.jsonl" --output "$work/out.jsonl" \
+    --max-new-tokens 1 2> /dev/null; } 2>> "$work/startup"
+done
+
+if [ "${1:-}" != --no-transformers ]; then
+  .venv/bin/python - $model > "$work/transformers.json" <<'PYTHON'
+import json, sys, time, torch
+from transformers import AutoModelForCausalLM
+torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16).eval()
+
+def run(batch, prompt, new):
+    ids = torch.randint(1000, 40000, (batch, prompt))
+    start = time.perf_counter()
+    with torch.inference_mode():
+        model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, min_new_tokens=new,
+                       do_sample=False, pad_token_id=2)
+    return time.perf_counter() - start
+
+run(1, 16, 4)
+out = {}
+for batch in (1, 16):
+    short, long = run(batch, 128, 1), run(batch, 128, 33)
+    out[f"batch_{batch}"] = batch * 32 / (long - short)
+out["prompts"] = 2048 / run(4, 512, 1)
+print(json.dumps(out))
+PYTHON
+fi
+
+.venv/bin/python - "$work" <<'PYTHON'
+import json, os, statistics, sys
+work = sys.argv[1]
+ours = json.load(open(f"{work}/steps.json"))
+startup = statistics.median(float(x) for x in open(f"{work}/startup"))
+peer_file = f"{work}/transformers.json"
+peer = json.load(open(peer_file)) if os.path.exists(peer_file) else {}
+rows = ours["autoregressive"]
+one = rows[0]
+bound = ours["read_gb_s"] * 1e3 / ours["weight_mb"]
+beside = lambda value, key: f"   {value / peer[key]:.1f} x transformers ({peer[key]:.0f})" if key in peer else ""
+print(f"memory read                {ours['read_gb_s']:.1f} GB/s, weights {ours['weight_mb']:.0f} MB: bound {bound:.0f} tokens/s")
+print(f"decode, batch 1            {one['tokens_per_second']:.1f} tokens/s, {one['tokens_per_second'] / bound:.0%} of the bound"
+      + beside(one["tokens_per_second"], "batch_1"))
+print(f"outside the forward        {one['overhead_ms']:.3f} ms a step")
+for row in rows[1:]:
+    print(f"decode, batch {row['sequences']:<12} {row['tokens_per_second']:.0f} tokens/s, "
+          f"{row['tokens_per_second'] / one['tokens_per_second']:.1f} x batch 1; a step costs {row['step_ms'] / one['step_ms']:.2f}"
+          + (beside(row["tokens_per_second"], "batch_16") if row["sequences"] == 16 else ""))
+for row in ours["speculative"]:
+    target = row["step_ms"] - row["draft_ms"]
+    print(f"speculative step, k = {row['draft_tokens']}     {row['step_ms'] / one['step_ms']:.2f} plain steps "
+          f"({target / one['step_ms']:.2f} target and verification, {row['draft_ms']:.2f} ms draft)")
+for row in ours["prompts"]:
+    print(f"prompts of {row['tokens']:<15} {row['tokens_per_second']:.0f} tokens/s"
+          + (beside(row["tokens_per_second"], "prompts") if row["tokens"] == 512 else ""))
+print(f"start-up to first token    {startup:.2f} s")
+PYTHON

@@ -1,0 +1,122 @@
+// What a step costs on this machine: run by scripts/benchmark_decoding.sh, never by the tests. One
+// JSON object on stdout.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "common/files.h"
+#include "decoding/autoregressive.h"
+#include "decoding/bench.h"
+#include "decoding/text_target.h"
+#include "tests/decoding/test_drafts.h"
+
+namespace aerie {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct StepCost {
+  double milliseconds = 0;  // median over decoding steps
+  double tokens_per_second = 0;
+  double draft = 0, overhead = 0;  // milliseconds of a step outside the target's forward
+};
+
+std::vector<Request> requests_of(int64_t count, int64_t prompt, int64_t max_new_tokens) {
+  std::vector<Request> requests(count);
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t t = 0; t < prompt; ++t) {
+      requests[i].prompt.push_back(static_cast<int32_t>(1000 + (t * 7919 + i * 104729) % 40000));
+    }
+    requests[i].max_new_tokens = max_new_tokens;
+  }
+  return requests;
+}
+
+// Steps without prompt rows, all sequences running.
+StepCost decode_cost(const TargetModel& target, Decoder& decoder, int64_t sequences,
+                     int64_t steps) {
+  const auto requests = requests_of(sequences, 128, steps);
+  Engine engine(target, decoder,
+                {{sequences, kRowBudget}, pages_for_requests(requests, sequences)});
+  for (const Request& request : requests) engine.submit(request);
+  int64_t emitted = 0;
+  const auto count = [&](const Sequence&, std::span<const int32_t> tokens) {
+    emitted += static_cast<int64_t>(tokens.size());
+  };
+  std::vector<double> times;
+  int64_t decoded = 0;
+  TimeSplit sum;
+  for (;;) {
+    const int64_t prompt_rows = engine.counts().prompt_rows;
+    const TimeSplit before = engine.times();
+    emitted = 0;
+    const auto start = Clock::now();
+    if (!engine.step(count)) break;
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (engine.counts().prompt_rows != prompt_rows || engine.running() < sequences) continue;
+    times.push_back(seconds);
+    decoded += emitted;
+    sum.draft += engine.times().draft - before.draft;
+    sum.schedule +=
+        engine.times().schedule - before.schedule + engine.times().verify - before.verify;
+  }
+  double total = 0;
+  for (const double time : times) total += time;
+  const double forwards = static_cast<double>(times.size());
+  return {1e3 * median(times), static_cast<double>(decoded) / total, 1e3 * sum.draft / forwards,
+          1e3 * sum.schedule / forwards};
+}
+
+double prompt_tokens_per_second(const TargetModel& target, int64_t prompt, int64_t count) {
+  const auto requests = requests_of(count, prompt, 1);
+  AutoregressiveDecoder decoder;
+  Engine engine(target, decoder, {{count, kRowBudget}, pages_for_requests(requests, count)});
+  const auto start = Clock::now();
+  run_requests(engine, requests);
+  return static_cast<double>(prompt * count) /
+         std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+int64_t weight_bytes(const ModelConfig& c) {
+  const int64_t layer =
+      c.hidden * c.head_dim * (2 * c.heads + 2 * c.kv_heads) + 3 * c.hidden * c.intermediate;
+  return 2 * (c.layers * layer + c.vocab * c.hidden);
+}
+
+TEST(Speed, DISABLED_OfEveryKindOfStep) {
+  const TextTarget text(fs::path(AERIE_SOURCE_DIR) / "models/SmolLM2-135M-Instruct", "cpu",
+                        "bfloat16");
+  const TargetModel& target = *text.model;
+  const auto draft = testing::random_draft(target, {1, 14, 26}, 6, 3);
+  AutoregressiveDecoder autoregressive;
+  decode_cost(target, autoregressive, 1, 24);  // warm-up
+  Json report;
+  report["read_gb_s"] = ops::measure_read_bandwidth() / 1e9;
+  report["weight_mb"] = static_cast<double>(weight_bytes(target.config())) / 1e6;
+  for (const int64_t sequences : {1, 4, 8, 16, 32, 64}) {
+    const StepCost cost = decode_cost(target, autoregressive, sequences, 48);
+    report["autoregressive"].push_back({{"sequences", sequences},
+                                        {"step_ms", cost.milliseconds},
+                                        {"tokens_per_second", cost.tokens_per_second},
+                                        {"overhead_ms", cost.overhead}});
+  }
+  for (const int64_t k : {1, 3, 5, 7}) {
+    const StepCost cost = decode_cost(target, *draft.decoder(target, k), 1, 48);
+    report["speculative"].push_back({{"draft_tokens", k},
+                                     {"step_ms", cost.milliseconds},
+                                     {"draft_ms", cost.draft},
+                                     {"overhead_ms", cost.overhead}});
+  }
+  for (const int64_t prompt : {128, 512, 2048}) {
+    report["prompts"].push_back(
+        {{"tokens", prompt},
+         {"tokens_per_second", prompt_tokens_per_second(target, prompt, 4096 / prompt)}});
+  }
+  std::printf("%s\n", report.dump().c_str());
+  EXPECT_GT(report["read_gb_s"].get<double>(), 0);
+}
+
+}  // namespace
+}  // namespace aerie
