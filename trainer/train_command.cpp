@@ -1,10 +1,7 @@
 // aerie train: a configuration becomes data, a target, a draft and a trainer; then it runs.
-#include <malloc.h>
-
 #include <fmt/ranges.h>
 
 #include <chrono>
-#include <limits>
 
 #include "common/error.h"
 #include "common/files.h"
@@ -23,14 +20,6 @@ namespace {
 
 // Held-out documents are packed all together, in their order: every evaluation sees the same packs.
 constexpr int64_t kHeldoutWindow = 1 << 30;
-
-/// A step frees and asks for the same large buffers again and again. Given back to the system, they
-/// would come as fresh pages to fault in, a fifth of a step; so the heap keeps them.
-void keep_freed_memory() {
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-  mallopt(M_TOP_PAD, 64 << 20);
-}
 
 at::ScalarType parse_dtype(const std::string& name) {
   if (name == "bfloat16") return at::kBFloat16;
@@ -206,7 +195,6 @@ void train(const RunConfig& config, const std::optional<fs::path>& from, Run& ru
 void train_command(const RunConfig& config, const TrainFlags& flags,
                    const MeasureAcceptance& measure) {
   const auto start = std::chrono::steady_clock::now();
-  keep_freed_memory();
   refuse_what_is_not_there(config);
   const ModelConfig target = read_model_config(config.target.path);
   const DraftConfig draft =

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "common/error.h"
+#include "trainer/keep_rows.h"
 
 namespace aerie {
 namespace {
@@ -13,8 +14,8 @@ struct UnrollState {
   std::vector<Tensor> step_keys, step_values;  // each [R,G,D]
 
   void keep(const Tensor& survivors) {
-    for (Tensor& key : step_keys) key = key.index_select(0, survivors);
-    for (Tensor& value : step_values) value = value.index_select(0, survivors);
+    for (Tensor& key : step_keys) key = keep_rows(key, survivors);
+    for (Tensor& value : step_values) value = keep_rows(value, survivors);
   }
 };
 
@@ -28,7 +29,7 @@ std::vector<Tensor> unroll(const Eagle3Draft& draft, const TrainBatch& batch,
   for (size_t k = 0; k < plan.depths.size(); ++k) {
     const UnrollPlan::Depth& depth = plan.depths[k];
     if (depth.survivors.defined()) {
-      hidden = hidden.index_select(0, depth.survivors);
+      hidden = keep_rows(hidden, depth.survivors);
       state.keep(depth.survivors);
     }
     const Attend attend = [&](const Tensor& q, const Tensor& key, const Tensor& value) {

@@ -1,6 +1,6 @@
 // ATen on one thread, as the program runs it: a second pool of threads would only disturb.
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 namespace aerie {
 namespace {
