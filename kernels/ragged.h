@@ -24,7 +24,7 @@ struct RaggedLayout {
 /// kernels of the device; only kv_append_, kv_move_ and ragged_attention look inside.
 struct KvPool {
   static constexpr int64_t kPageSize = 16;  ///< tokens a page
-  std::vector<Tensor> k, v;                 ///< per layer [pages, G, kPageSize * D], D perhaps padded
+  std::vector<Tensor> k, v;  ///< per layer [pages, G, kPageSize * D], D perhaps padded
   int64_t pages = 0, kv_heads = 0, head_dim = 0;
 };
 
