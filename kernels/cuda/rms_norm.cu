@@ -29,6 +29,20 @@ __device__ __forceinline__ float row_sum(float value) {
   return kNarrowRow ? warp_reduce<Sum>(value) : block_reduce<Sum>(value);
 }
 
+/// Weights c.. of a norm as f32. They are few and cached, so their type is a branch and not another
+/// kernel.
+template <typename T, int kPack>
+__device__ __forceinline__ void load_weights(const void* weight, Dtype dtype, int64_t c,
+                                             float (&to)[kPack]) {
+  if (dtype == Dtype::kFloat32) {
+    const auto weights = load<kPack>(static_cast<const float*>(weight) + c);
+    for (int i = 0; i < kPack; ++i) to[i] = weights.at[i];
+  } else {
+    const auto weights = load<kPack>(static_cast<const T*>(weight) + c);
+    for (int i = 0; i < kPack; ++i) to[i] = to_float(weights.at[i]);
+  }
+}
+
 /// residual += x (rounded to T, as it is stored); the sum of squares of this thread's share.
 template <typename T, int kPack>
 __device__ float add_and_square(const T* x, T* residual, const Place& at, int64_t width) {
@@ -47,7 +61,7 @@ __device__ float add_and_square(const T* x, T* residual, const Place& at, int64_
   return squares;
 }
 
-template <typename T, typename W, int kPack, bool kNarrowRow>
+template <typename T, int kPack, bool kNarrowRow>
 __global__ void rms_norm_kernel(RmsNorm args) {
   const Place at = place<kNarrowRow>();
   if (at.row >= args.rows) return;  // a whole warp leaves, and wide rows have no such block
@@ -59,37 +73,37 @@ __global__ void rms_norm_kernel(RmsNorm args) {
 
   const T* normed =
       residual == nullptr ? x : residual;  // this thread's own writes, or x: no barrier needed
-  const W* weight = static_cast<const W*>(args.weight);
   T* out = static_cast<T*>(args.out) + offset;
   for (int64_t c = at.index * kPack; c < args.width; c += at.count * kPack) {
     auto values = load<kPack>(normed + c);
-    const auto weights = load<kPack>(weight + c);
+    float weights[kPack];
+    load_weights<T>(args.weight, args.weight_dtype, c, weights);
     for (int i = 0; i < kPack; ++i) {
-      values.at[i] = from_float<T>(to_float(values.at[i]) * scale * to_float(weights.at[i]));
+      values.at[i] = from_float<T>(to_float(values.at[i]) * scale * weights[i]);
     }
     store(out + c, values);
   }
 }
 
 /// With r = 1/rms, u = grad_out * weight:  grad_x = r * u - x * r^3 / C * sum(u * x).
-template <typename T, typename W, int kPack, bool kNarrowRow>
+template <typename T, int kPack, bool kNarrowRow>
 __global__ void rms_norm_backward_kernel(RmsNormBackward args) {
   const Place at = place<kNarrowRow>();
   if (at.row >= args.rows) return;
   const int64_t offset = at.row * args.width;
   const T* x = static_cast<const T*>(args.x) + offset;
   const T* grad_out = static_cast<const T*>(args.grad_out) + offset;
-  const W* weight = static_cast<const W*>(args.weight);
 
   float squares = 0.f, dot = 0.f;
   for (int64_t c = at.index * kPack; c < args.width; c += at.count * kPack) {
     const auto values = load<kPack>(x + c);
     const auto grads = load<kPack>(grad_out + c);
-    const auto weights = load<kPack>(weight + c);
+    float weights[kPack];
+    load_weights<T>(args.weight, args.weight_dtype, c, weights);
     for (int i = 0; i < kPack; ++i) {
       const float value = to_float(values.at[i]);
       squares += value * value;
-      dot += value * to_float(grads.at[i]) * to_float(weights.at[i]);
+      dot += value * to_float(grads.at[i]) * weights[i];
     }
   }
   const float scale = rsqrtf(row_sum<kNarrowRow>(squares) / float(args.width) + args.eps);
@@ -100,9 +114,10 @@ __global__ void rms_norm_backward_kernel(RmsNormBackward args) {
   for (int64_t c = at.index * kPack; c < args.width; c += at.count * kPack) {
     auto values = load<kPack>(x + c);
     const auto grads = load<kPack>(grad_out + c);
-    const auto weights = load<kPack>(weight + c);
+    float weights[kPack];
+    load_weights<T>(args.weight, args.weight_dtype, c, weights);
     for (int i = 0; i < kPack; ++i) {
-      const float u = to_float(grads.at[i]) * to_float(weights.at[i]);
+      const float u = to_float(grads.at[i]) * weights[i];
       values.at[i] = from_float<T>(scale * u - pull * to_float(values.at[i]));
     }
     store(grad_x + c, values);
@@ -128,18 +143,6 @@ __global__ void rms_norm_grad_weight_kernel(RmsNormBackward args) {
   for (int i = 0; i < kPack; ++i) args.grad_weight[blockIdx.y * args.width + c + i] = sums[i];
 }
 
-/// Calls body(T{}, W{}) with the types of activations and weight.
-template <typename Body>
-void with_types(Dtype dtype, Dtype weight_dtype, const Body& body) {
-  with_dtype(dtype, [&](auto element) {
-    if (weight_dtype == Dtype::kFloat32) {
-      body(element, float{});
-    } else {
-      body(element, element);
-    }
-  });
-}
-
 Grid row_grid(int64_t rows, int64_t width, int pack) {
   Grid grid;
   const bool narrow = width <= kNarrow;
@@ -151,29 +154,27 @@ Grid row_grid(int64_t rows, int64_t width, int pack) {
 }  // namespace
 
 void rms_norm(const RmsNorm& args, Stream stream) {
-  with_types(args.dtype, args.weight_dtype, [&](auto element, auto weight) {
+  with_dtype(args.dtype, [&](auto element) {
     using T = decltype(element);
-    using W = decltype(weight);
     const bool possible = packable<T>({args.width}, {args.x, args.weight, args.residual, args.out});
     with_pack<T>(possible, [&](auto pack) {
       constexpr int kPack = decltype(pack)::value;
-      const auto kernel = args.width <= kNarrow ? rms_norm_kernel<T, W, kPack, true>
-                                                : rms_norm_kernel<T, W, kPack, false>;
+      const auto kernel = args.width <= kNarrow ? rms_norm_kernel<T, kPack, true>
+                                                : rms_norm_kernel<T, kPack, false>;
       launch(row_grid(args.rows, args.width, kPack), stream, kernel, args);
     });
   });
 }
 
 void rms_norm_backward(const RmsNormBackward& args, Stream stream) {
-  with_types(args.dtype, args.weight_dtype, [&](auto element, auto weight) {
+  with_dtype(args.dtype, [&](auto element) {
     using T = decltype(element);
-    using W = decltype(weight);
     const bool possible =
         packable<T>({args.width}, {args.x, args.weight, args.grad_out, args.grad_x});
     with_pack<T>(possible, [&](auto pack) {
       constexpr int kPack = decltype(pack)::value;
-      const auto kernel = args.width <= kNarrow ? rms_norm_backward_kernel<T, W, kPack, true>
-                                                : rms_norm_backward_kernel<T, W, kPack, false>;
+      const auto kernel = args.width <= kNarrow ? rms_norm_backward_kernel<T, kPack, true>
+                                                : rms_norm_backward_kernel<T, kPack, false>;
       launch(row_grid(args.rows, args.width, kPack), stream, kernel, args);
       Grid columns;
       columns.threads = 128;
