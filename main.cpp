@@ -5,7 +5,6 @@
 #include <exception>
 
 #include "cli/commands.h"
-#include "common/memory.h"
 
 namespace {
 
@@ -14,7 +13,11 @@ constexpr int kFailed = 1, kWrongUsage = 2;
 int run(int argc, char** argv) {
   CLI::App app("Trains EAGLE-3 draft models and decodes with them.", "aerie");
   app.require_subcommand(1);
-  aerie::cli::add_info(app);
+  using namespace aerie::cli;
+  for (const auto add :
+       {add_prepare, add_resample, add_train, add_export, add_generate, add_bench, add_info}) {
+    add(app);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -31,7 +34,6 @@ int report(const char* message) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  aerie::keep_freed_memory();
   try {
     return run(argc, argv);
   } catch (const c10::Error& error) {

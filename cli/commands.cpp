@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/threads.h"
+#include "kernels/device.h"
 
 namespace aerie::cli {
 
@@ -36,10 +37,11 @@ void add_config_help(CLI::App& command) {
       ->trigger_on_parse();
 }
 
-void apply(const CommonFlags& common) {
+void apply(CommonFlags& common) {
   at::set_num_threads(1);  // work that pays in parallel goes through common/threads.h
   if (common.threads > 0) set_num_threads(common.threads);
   if (common.quiet) log_quiet();
+  common.device = parse_device(common.device).str();  // "cuda" becomes "cuda:0"
 }
 
 }  // namespace aerie::cli

@@ -128,7 +128,7 @@ void add_bench(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("bench", "speculative against autoregressive decoding, same prompts");
   add_places(*command, flags, "directory for bench.json and report.html");
-  command->add_option("--draft", flags.draft, "exported draft")->required();
+  command->add_option("--draft", flags.draft, "exported draft; without: autoregressive only");
   command->add_option("--limit", flags.limit, "the first so many prompts only; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

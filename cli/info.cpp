@@ -1,10 +1,11 @@
-// aerie info: what this build and this machine are.
+// aerie info: what this build and this machine are, or what a directory is.
 #include <torch/version.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/inspect.h"
 #include "kernels/machine.h"
 #include "kernels/ops.h"
 
@@ -52,12 +53,21 @@ void print_build_and_machine(const Json& info) {
              machine["read_bandwidth_bytes_per_second"].get<double>() / kGigabyte);
 }
 
+void print_facts(const Json& facts) {
+  for (const auto& [name, value] : facts.items()) {
+    fmt::print("{:<24} {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  fmt::print("sound\n");
+}
+
 void info_command(const InfoFlags& flags) {
-  const Json info = build_and_machine();
+  const Json info = flags.directory.empty() ? build_and_machine() : inspect(flags.directory);
   if (flags.json) {
     fmt::print("{}\n", info.dump(2));
-  } else {
+  } else if (flags.directory.empty()) {
     print_build_and_machine(info);
+  } else {
+    print_facts(info);
   }
 }
 
@@ -65,7 +75,11 @@ void info_command(const InfoFlags& flags) {
 
 void add_info(CLI::App& app) {
   const auto flags = std::make_shared<InfoFlags>();
-  CLI::App* command = app.add_subcommand("info", "build, threads and measured memory bandwidth");
+  CLI::App* command =
+      app.add_subcommand("info", "what this build and machine are, or what a directory is");
+  command->add_option(
+      "DIR", flags->directory,
+      "a target, draft, checkpoint, run or token shards: what it is, and whether it is sound");
   command->add_flag("--json", flags->json, "machine-readable, on stdout");
   add_common_flags(*command, flags->common);
   command->callback([flags] {

@@ -1,7 +1,8 @@
-// aerie train, export.
+// aerie prepare, train, export.
 #include "cli/commands.h"
 #include "decoding/commands.h"
 #include "trainer/commands.h"
+#include "trainer/run_data.h"
 
 namespace aerie::cli {
 namespace {
@@ -27,6 +28,18 @@ struct ExportCommand {
 };
 
 }  // namespace
+
+void add_prepare(CLI::App& app) {
+  const auto common = std::make_shared<CommonFlags>();
+  CLI::App* command = app.add_subcommand("prepare", "conversations to token shards");
+  add_config_flags(*command, *common, true);
+  add_config_help(*command);
+  add_common_flags(*command, *common);
+  command->callback([common] {
+    apply(*common);
+    prepare(prepare_options(load_run_config(common->config, common->set)));
+  });
+}
 
 void add_train(CLI::App& app) {
   const auto given = std::make_shared<TrainCommand>();

@@ -135,9 +135,10 @@ std::string bench_html(const BenchReport& report) {
                                 key_of("var(--e)", "schedule") + "</div>";
   std::string html =
       "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' "
-      "content='width=device-width'><title>Aerie bench</title><style>" +
-      std::string(kStyle) + "</style><h1>Speculative decoding, measured</h1><p class='sub'>" +
-      subtitle(report) + "</p>" + tiles(report) + card("Results", table(report));
+      "content='width=device-width'><title>Aerie bench</title><style>";
+  html += kStyle;
+  html += "</style><h1>Speculative decoding, measured</h1><p class='sub'>" + subtitle(report) +
+          "</p>" + tiles(report) + card("Results", table(report));
   html += "<div class='grid'>";
   if (!depths.empty()) {
     html += card("Speed-up over autoregressive decoding", speedup_plot(report));

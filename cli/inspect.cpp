@@ -1,0 +1,105 @@
+#include "cli/inspect.h"
+
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "data/chat_template.h"
+#include "data/token_shards.h"
+#include "data/tokenizer.h"
+#include "draft_models/draft_config.h"
+#include "target_models/model.h"
+#include "trainer/checkpoint.h"
+#include "trainer/commands.h"
+
+namespace aerie::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Loading a target checks name, shape and size of every tensor.
+Json target_facts(const fs::path& directory) {
+  const auto target = load_target(directory, at::kCPU, at::kBFloat16);
+  const Tokenizer tokenizer(directory);
+  const ChatTemplate chat(directory);
+  const ModelConfig& config = target->config();
+  return {{"kind", "target"},
+          {"architecture", config.architecture},
+          {"layers", config.layers},
+          {"hidden", config.hidden},
+          {"heads", config.heads},
+          {"kv_heads", config.kv_heads},
+          {"vocabulary", config.vocab},
+          {"tokenizer_ids", tokenizer.vocab_size()},
+          {"chat_template", chat.origin()},
+          {"context", config.max_position},
+          {"default_capture_layers", default_capture_layers(config.layers)}};
+}
+
+Json draft_facts(const fs::path& directory) {
+  ExportFlags flags;
+  flags.check = directory;
+  export_command(flags);
+  const DraftConfig config = read_draft_config(directory);
+  return {{"kind", "draft"},
+          {"hidden", config.hidden},
+          {"target_hidden", config.target_hidden},
+          {"draft_vocabulary", config.draft_vocab},
+          {"vocabulary", config.vocab},
+          {"capture_layers", config.capture_layers}};
+}
+
+Json checkpoint_facts(const fs::path& directory) {
+  const TrainState state = read_state(directory);
+  read_masters(directory);
+  Json draft = draft_facts(directory / "draft");
+  draft.erase("kind");
+  Json facts{{"kind", "checkpoint"},
+             {"step", state.step},
+             {"tokens", state.tokens},
+             {"supervised_tokens", state.supervised}};
+  if (state.best.step >= 0) {
+    facts["best_step"] = state.best.step;
+    facts["best_" + state.best.metric] = state.best.value;
+  }
+  facts.update(draft);
+  return facts;
+}
+
+Json run_facts(const fs::path& directory) {
+  Json facts{{"kind", "run"}, {"latest", fs::read_symlink(directory / "latest").string()}};
+  if (fs::exists(directory / "best")) facts["best"] = fs::read_symlink(directory / "best").string();
+  Json latest = checkpoint_facts(directory / "latest");
+  latest.erase("kind");
+  facts.update(latest);
+  return facts;
+}
+
+Json shard_facts(const fs::path& directory) {
+  const TokenShards shards(directory);
+  return {{"kind", "token shards"},
+          {"documents", shards.size()},
+          {"tokens", shards.tokens()},
+          {"supervised_tokens", shards.supervised()}};
+}
+
+bool is_draft(const fs::path& config_file) {
+  const Json config = Json::parse(read_file(config_file), nullptr, false);
+  return config.is_object() && config.contains("draft_vocab_size");
+}
+
+}  // namespace
+
+Json inspect(const fs::path& directory) {
+  AERIE_CHECK(fs::is_directory(directory), "{} is not a directory", directory.string());
+  if (fs::exists(directory / "state.json")) return checkpoint_facts(directory);
+  if (fs::exists(directory / "latest")) return run_facts(directory);
+  if (fs::exists(directory / "index.json")) return shard_facts(directory);
+  AERIE_CHECK(fs::exists(directory / "config.json"),
+              "{} is nothing that Aerie knows: a target or a draft has config.json, a checkpoint "
+              "state.json, a run latest/, token shards index.json",
+              directory.string());
+  return is_draft(directory / "config.json") ? draft_facts(directory) : target_facts(directory);
+}
+
+}  // namespace aerie::cli

@@ -1,0 +1,13 @@
+// What a directory is, and whether it is sound.
+#pragma once
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+
+namespace aerie::cli {
+
+/// {"kind": "target" | "draft" | "checkpoint" | "run" | "token shards", ...facts}: everything that
+/// its reader checks has been checked. Throws Error for what is damaged, and for a directory that
+/// is none of these.
+nlohmann::ordered_json inspect(const std::filesystem::path& directory);
+
+}  // namespace aerie::cli

@@ -1,0 +1,41 @@
+"""`train --dry-run` resolves every recipe; the large models are there as their config.json only."""
+import json
+import unittest
+
+from program import PROGRAM, ROOT, ProgramTest
+
+SHAPES = {  # public shapes of the models that the recipes name
+    "llama-3.1-8b": {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 4096,
+        "intermediate_size": 14336, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "tie_word_embeddings": False, "vocab_size": 128256,
+        "max_position_embeddings": 131072, "eos_token_id": [128001, 128008, 128009],
+        "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 8192, "rope_type": "llama3"}},
+    "qwen3-8b": {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "hidden_size": 4096,
+        "head_dim": 128, "intermediate_size": 12288, "num_attention_heads": 32, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_theta": 1000000, "rope_scaling": None,
+        "tie_word_embeddings": False, "vocab_size": 151936, "max_position_embeddings": 40960, "attention_bias": False,
+        "use_sliding_window": False, "sliding_window": None, "eos_token_id": 151645},
+}
+
+
+class Recipes(ProgramTest):
+    def test_every_recipe_of_a_large_model_has_a_shape_here(self):
+        recipes = {path.stem for path in (ROOT / "configs").glob("*.yaml")} - {"quickstart"}
+        self.assertEqual(recipes, set(SHAPES))
+
+    def test_dry_run_resolves_them(self):
+        for name, shape in SHAPES.items():
+            with self.subTest(name):
+                self.put(f"{name}/config.json", json.dumps(shape))
+                done = self.aerie("train", "--config", ROOT / f"configs/{name}.yaml", "--dry-run",
+                                  "--set", f"target.path={name}")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("memory, estimated from shapes", done.stderr)
+
+
+if __name__ == "__main__":
+    assert PROGRAM.exists(), f"{PROGRAM} is not built: scripts/build.sh"
+    unittest.main(verbosity=1)
