@@ -9,11 +9,11 @@ say() { printf '\n\033[1m[quickstart]\033[0m %s\n' "$*"; }
 run() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 
 config=configs/quickstart.yaml questions=configs/quickstart
-run_dir=runs/quickstart train_prompts=300 settings=()
+run_dir=runs/quickstart train_prompts=240 settings=() bench=(--limit 24 --max-new-tokens 160)
 case "${1:-}" in
   "") ;;
   --long)
-    run_dir=runs/quickstart-long train_prompts=1200
+    run_dir=runs/quickstart-long train_prompts=1200 bench=()
     settings=(--set "output.dir=$run_dir" --set "data.train=$run_dir/answers.jsonl"
               --set "data.heldout=$run_dir/heldout_answers.jsonl" --set train.unroll=5) ;;
   *) sed -n 4p "$0" | cut -c3- >&2; exit 2 ;;
@@ -42,12 +42,13 @@ say "6/7 export"
 aerie export --checkpoint "$run_dir/best" --output "$run_dir/draft"
 aerie export --check "$run_dir/draft"
 
-say "7/7 benchmark on 40 questions that were not trained on"
-configured bench --draft "$run_dir/draft" --input $questions/bench_prompts.jsonl --output "$run_dir/bench" --draft-tokens 2,3,5
+say "7/7 benchmark on questions that were not trained on"
+configured bench --draft "$run_dir/draft" --input $questions/bench_prompts.jsonl --output "$run_dir/bench" \
+  --draft-tokens 2,4 "${bench[@]}"
 
 say "results"
 python3 scripts/results_table.py "$run_dir/bench/bench.json"
 echo
 echo "draft      $run_dir/draft      (vLLM and SGLang load it)"
-echo "training   $run_dir/report.html"
+echo "training   $run_dir/metrics.jsonl"
 echo "benchmark  $run_dir/bench/report.html"
