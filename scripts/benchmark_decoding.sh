@@ -6,14 +6,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build/release
 model=models/SmolLM2-135M-Instruct
-for needed in $build/test_decoding $build/aerie $model/model.safetensors; do
-  [ -e $needed ] || { echo "$needed is missing: build the release preset and run scripts/fetch_smollm2.sh" >&2; exit 1; }
-done
+[ -e $model/model.safetensors ] || { echo "$model is missing: run scripts/fetch_smollm2.sh first" >&2; exit 1; }
+cmake --build $build --target benchmark_decoding aerie >&2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-$build/test_decoding --gtest_also_run_disabled_tests --gtest_filter='Speed.*' --gtest_brief=1 |
-  grep '^{' > "$work/steps.json"
+$build/benchmark_decoding $model > "$work/steps.json"
 
 head -1 tests/data/prompts_40.jsonl > "$work/one.jsonl"
 TIMEFORMAT=%R

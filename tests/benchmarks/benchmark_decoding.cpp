@@ -1,21 +1,19 @@
-// What a step costs on this machine: run by scripts/benchmark_decoding.sh, never by the tests. One
-// JSON object on stdout.
-#include <gtest/gtest.h>
+// What a step of decoding costs on this machine, as one JSON object on stdout:
+//   benchmark_decoding MODEL_DIRECTORY
+// scripts/benchmark_decoding.sh sets it beside transformers.
+#include <ATen/Parallel.h>
 
-#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "common/files.h"
 #include "decoding/autoregressive.h"
 #include "decoding/bench.h"
-#include "decoding/text_target.h"
+#include "decoding/clock.h"
+#include "decoding/engine.h"
 #include "tests/decoding/test_drafts.h"
 
 namespace aerie {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct StepCost {
   double milliseconds = 0;  // median over decoding steps
@@ -52,9 +50,9 @@ StepCost decode_cost(const TargetModel& target, Decoder& decoder, int64_t sequen
     const int64_t prompt_rows = engine.counts().prompt_rows;
     const TimeSplit before = engine.times();
     emitted = 0;
-    const auto start = Clock::now();
+    const double start = seconds_now();
     if (!engine.step(count)) break;
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const double seconds = (seconds_now() - start);
     if (engine.counts().prompt_rows != prompt_rows || engine.running() < sequences) continue;
     times.push_back(seconds);
     decoded += emitted;
@@ -73,10 +71,9 @@ double prompt_tokens_per_second(const TargetModel& target, int64_t prompt, int64
   const auto requests = requests_of(count, prompt, 1);
   AutoregressiveDecoder decoder;
   Engine engine(target, decoder, {{count, kRowBudget}, pages_for_requests(requests, count)});
-  const auto start = Clock::now();
+  const double start = seconds_now();
   run_requests(engine, requests);
-  return static_cast<double>(prompt * count) /
-         std::chrono::duration<double>(Clock::now() - start).count();
+  return static_cast<double>(prompt * count) / (seconds_now() - start);
 }
 
 int64_t weight_bytes(const ModelConfig& c) {
@@ -85,10 +82,7 @@ int64_t weight_bytes(const ModelConfig& c) {
   return 2 * (c.layers * layer + c.vocab * c.hidden);
 }
 
-TEST(Speed, DISABLED_OfEveryKindOfStep) {
-  const TextTarget text(fs::path(AERIE_SOURCE_DIR) / "models/SmolLM2-135M-Instruct", "cpu",
-                        "bfloat16");
-  const TargetModel& target = *text.model;
+Json measure(const TargetModel& target) {
   const auto draft = testing::random_draft(target, {1, 14, 26}, 6, 3);
   AutoregressiveDecoder autoregressive;
   decode_cost(target, autoregressive, 1, 24);  // warm-up
@@ -114,9 +108,18 @@ TEST(Speed, DISABLED_OfEveryKindOfStep) {
         {{"tokens", prompt},
          {"tokens_per_second", prompt_tokens_per_second(target, prompt, 4096 / prompt)}});
   }
-  std::printf("%s\n", report.dump().c_str());
-  EXPECT_GT(report["read_gb_s"].get<double>(), 0);
+  return report;
 }
 
 }  // namespace
 }  // namespace aerie
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: benchmark_decoding MODEL_DIRECTORY\n");
+    return 2;
+  }
+  at::set_num_threads(1);
+  const auto target = aerie::load_target(argv[1], at::kCPU, at::kBFloat16);
+  std::printf("%s\n", aerie::measure(*target).dump().c_str());
+}
