@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "decoding/eagle3_drafter.h"
 #include "decoding/speculative.h"
+#include "kernels/device.h"
 
 namespace aerie {
 
@@ -35,7 +36,7 @@ TextTarget::TextTarget(const std::filesystem::path& directory, const std::string
                        const std::string& dtype)
     : tokenizer(directory),
       chat(directory),
-      model(load_target(directory, at::Device(device), parse_dtype(dtype))) {
+      model(load_target(directory, parse_device(device), parse_dtype(dtype))) {
   AERIE_CHECK(tokenizer.vocab_size() <= model->config().vocab,
               "{}: the tokenizer has {} ids and the model's embedding {} rows: they belong to "
               "different models",

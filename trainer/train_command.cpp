@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "draft_models/draft.h"
+#include "kernels/device.h"
 #include "trainer/commands.h"
 #include "trainer/memory_estimate.h"
 #include "trainer/online_source.h"
@@ -83,7 +84,7 @@ Run::Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& dr
       prepared(prepare(prepare_options(config))),
       shards(places.train) {
   const at::ScalarType dtype = parse_dtype(flags.dtype);
-  target = load_target(config.target.path, at::Device(flags.device), dtype);
+  target = load_target(config.target.path, parse_device(flags.device), dtype);
   vocab = make_vocab_map(prepared.vocabulary.draft_to_target, draft.vocab);
 
   const int64_t epochs = config.train.max_steps > 0 ? 0 : config.train.epochs;
