@@ -26,7 +26,7 @@ void generate_command(const GenerateFlags& flags);
 /// resumes by id.
 struct ResampleFlags {
   std::filesystem::path target, input, output;
-  int64_t concurrency = 32, max_new_tokens = 512, limit = 0;  ///< limit: first rows only; 0: all
+  int64_t concurrency = 64, max_new_tokens = 512, limit = 0;  ///< limit: first rows only; 0: all
   double temperature = 0;
   uint64_t seed = 0;
   bool json = false;
