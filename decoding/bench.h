@@ -47,7 +47,7 @@ struct BenchReport {
 double median(std::vector<double> values);
 double tokens_per_second(const BenchRun& run);
 
-/// The form of architecture.md §5.
+/// What bench.json holds; a contract with the scripts that read it.
 Json bench_json(const BenchReport& report);
 /// One page with its plots inside; needs nothing else.
 std::string bench_html(const BenchReport& report);

@@ -51,7 +51,7 @@ class Engine {
   const TimeSplit& times() const { return times_; }
   const EngineCounts& counts() const { return counts_; }
   const PageTable& pages() const { return table_; }
-  /// Throws unless the counters and pages of all sequences add up (decoding.md §5).
+  /// Throws unless the counters and pages of all sequences add up.
   void check_invariants() const;
 
  private:

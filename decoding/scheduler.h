@@ -1,6 +1,6 @@
 // Who runs, and with how many rows. Decoding sequences come first with one row each; prompts are
-// cut to fill what is left (SplitFuse; decoding.md §4), oldest first, so at most one prompt is ever
-// half way; guesses get only what a waiting prompt can spare.
+// cut to fill what is left (SplitFuse, arXiv 2401.08671), oldest first, so at most one prompt is
+// ever half way; guesses get only what a waiting prompt can spare.
 #pragma once
 #include <deque>
 #include <memory>

@@ -1,7 +1,7 @@
 // Which proposed rows hold. The target chooses its own token after every row (greedy, or drawn with
 // the whole sampling chain); the walk follows it as long as somebody proposed just that token. With
 // drafts that are deterministic given the past (an argmax: a point mass) this is the rule "accept x
-// with p(x), else draw from p without x" (eagle3.md §6.4), so the output's law is the target's.
+// with p(x), else draw from p without x", so the output's law is the target's.
 #pragma once
 #include <span>
 

@@ -1,5 +1,5 @@
 // Drafts on disk, in the plain dialect that vLLM, SGLang and llama.cpp's converter read:
-// config.json and model.safetensors with the names of eagle3.md §2.1.
+// config.json and model.safetensors under the names that EAGLE, vLLM and SGLang use.
 #pragma once
 #include <filesystem>
 #include <optional>

@@ -28,8 +28,8 @@ struct ParamShape {
   bool matrix() const { return shape.size() == 2; }  // norms are vectors
 };
 
-/// The tensors of a draft in their fixed order: "fc.weight" [C, A*Ct], "midlayer.*" as in
-/// eagle3.md §2.1, "norm.weight", "lm_head.weight" [W,C]. Two pairs are one tensor each, so that a
+/// The tensors of a draft in their fixed order: "fc.weight" [C, A*Ct], "midlayer.*",
+/// "norm.weight", "lm_head.weight" [W,C]. Two pairs are one tensor each, so that a
 /// step packs and multiplies them once: "midlayer.self_attn.kv_proj.weight" = [k | v]
 /// [2*G*D, 2*C] and "midlayer.mlp.gate_up_proj.weight" = [gate | up] [2*I, C]. Files have the
 /// usual names (dialects.h splits and joins).

@@ -75,7 +75,7 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
 Tensor packed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_start,
                         double scale);
 
-/// Attention of one training-time-test step (eagle3.md §3.1): row i of q sits at base row rows[i]
+/// Attention of one training-time-test step: row i of q sits at base row rows[i]
 /// and attends (a) base keys j <= rows[i] of its document and (b) its own key of each earlier step,
 /// k_steps[s][i]. q [R,H,D], rows [R] i64 ascending, base k, v [N,G,D], q_start [S+1] i32, k_steps,
 /// v_steps: tensors [R,G,D]

@@ -1,5 +1,5 @@
 // The training-time test: the draft runs on its own states for K steps, and every step is distilled
-// from the target (EAGLE-3, arXiv 2503.01840; eagle3.md §3).
+// from the target (EAGLE-3, arXiv 2503.01840).
 #pragma once
 #include <span>
 #include <vector>

@@ -9,8 +9,8 @@ namespace aerie {
 
 using at::Tensor;
 
-/// The unroll of one packed batch, only over the rows that it takes (eagle3.md, "Row-sparse unroll"
-/// and "Correct mask").
+/// The unroll of one packed batch, only over the rows that it takes: the row-sparse
+/// unroll under the correct mask.
 ///
 /// Row t trains at depth k iff the tokens t+1 .. t+k+2 all exist in its document and are all the
 /// assistant's: the draft has read x_{t+1+k} and predicts x_{t+2+k}. So the depths are nested, and

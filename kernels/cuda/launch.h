@@ -148,7 +148,7 @@ struct PackedAttentionBackward {
 };
 void packed_attention_backward(const PackedAttentionBackward& args, Stream stream);
 
-/// The TTT merge (eagle3.md 3.1): base attention output and log-sum-exp, extended by one key of
+/// The TTT merge: base attention output and log-sum-exp, extended by one key of
 /// each earlier step.
 struct TttMerge {
   const void *q, *base_out;                             ///< [R,H,D]
@@ -188,7 +188,7 @@ struct RowStats {
 void row_stats(const RowStats& args, Stream stream);
 
 /// Soft cross-entropy of student rows against teacher rows over the draft vocabulary
-/// (eagle3.md 3.2). p = softmax(teacher), q = softmax(student):
+/// p = softmax(teacher), q = softmax(student):
 ///   loss = KL(p || q), gradient row_weight * (q - p), both 0 where the label is outside the draft
 ///   vocabulary; alpha = sum min(exp(teacher - teacher_lse), q); hit = argmax q is the label.
 struct SoftCrossEntropy {

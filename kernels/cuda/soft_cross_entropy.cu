@@ -1,4 +1,4 @@
-// The distillation loss over logits (eagle3.md 3.2) and the statistics of a row of logits: one
+// The distillation loss over logits and the statistics of a row of logits: one
 // block a row. Rows are read once for their maximum and sum of exponentials, and once more, mostly
 // from L2, for what is computed from them.
 #include "kernels/cuda/device.cuh"

@@ -1,5 +1,5 @@
 // TTT attention: the base block by packed attention, which returns its log-sum-exp, then the merge
-// of the steps' terms (eagle3.md 3.1). The backward gives the base block the merged log-sum-exp and
+// of the steps' terms. The backward gives the base block the merged log-sum-exp and
 // delta.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>

@@ -1,4 +1,4 @@
-// The TTT merge (eagle3.md 3.1): row i attends, beside its base keys, to its own key of every
+// The TTT merge: row i attends, beside its base keys, to its own key of every
 // earlier unroll step. The base block comes as attention output o with log-sum-exp L; with s_j =
 // scale * q . k_j:
 //   lse = log(exp(L) + sum_j exp(s_j)),   out = exp(L - lse) o + sum_j exp(s_j - lse) v_j.

@@ -119,7 +119,7 @@ TEST(Engine, NeverExceedsTheRowBudgetAndFillsItWhileAPromptWaits) {
 }
 
 TEST(Engine, PlansTheSplitFuseTraceOfThePaper) {
-  // decoding.md §4: budget 8; A and B decode; then C (10), D (3), E (6) arrive.
+  // The trace of the SplitFuse planner: budget 8; A and B decode; then C (10), D (3), E (6) arrive.
   const FakeModel model;
   AutoregressiveDecoder decoder;
   Engine engine(model, decoder, {{8, 8}, 100});
