@@ -9,7 +9,7 @@ say() { printf '\n\033[1m[quickstart]\033[0m %s\n' "$*"; }
 run() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 
 config=configs/quickstart.yaml questions=configs/quickstart
-run_dir=runs/quickstart train_prompts=400 settings=() bench=(--limit 24 --max-new-tokens 160)
+run_dir=runs/quickstart train_prompts=500 settings=() bench=(--limit 24 --max-new-tokens 160)
 case "${1:-}" in
   "") ;;
   --long)
