@@ -1,12 +1,18 @@
 # The Rust text library (tokenizers, minijinja) behind a C ABI: data/hf_text. Cargo decides what is out of date.
-find_program(CARGO cargo REQUIRED)
+execute_process(COMMAND "${CMAKE_SOURCE_DIR}/scripts/find_cargo.sh" OUTPUT_VARIABLE cargo
+  OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(NOT cargo)
+  message(FATAL_ERROR "no cargo that is new enough for data/hf_text: run scripts/setup.sh")
+endif()
+# Its own compiler, not an older one that comes first on PATH.
+cmake_path(GET cargo PARENT_PATH rust_bin)
 set(hf_text_dir "${CMAKE_BINARY_DIR}/hf_text")
 set(hf_text_library "${hf_text_dir}/release/libhf_text.so")
 file(GLOB_RECURSE hf_text_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/data/hf_text/src/*.rs"
   "${CMAKE_SOURCE_DIR}/data/hf_text/Cargo.*")
 add_custom_command(OUTPUT "${hf_text_library}"
-  COMMAND ${CARGO} build --release --locked --quiet --manifest-path "${CMAKE_SOURCE_DIR}/data/hf_text/Cargo.toml"
-          --target-dir "${hf_text_dir}"
+  COMMAND ${CMAKE_COMMAND} -E env --modify "PATH=path_list_prepend:${rust_bin}" "${cargo}" build --release --locked
+          --quiet --manifest-path "${CMAKE_SOURCE_DIR}/data/hf_text/Cargo.toml" --target-dir "${hf_text_dir}"
   DEPENDS ${hf_text_sources} COMMENT "Rust text library" VERBATIM USES_TERMINAL)
 add_custom_target(hf_text_build DEPENDS "${hf_text_library}")
 

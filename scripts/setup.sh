@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the build needs: Debian packages, the wheels in .venv (LibTorch, the CUDA compiler, the Python
+# Installs what the build needs: Debian packages, Rust, the wheels in .venv (LibTorch, the CUDA compiler, the Python
 # side of conversion and tests). Safe to run again; a second run finds everything in place and takes a second.
 # usage: scripts/setup.sh
 set -euo pipefail
@@ -15,12 +15,13 @@ debian_packages=(
   libcpp-httplib-dev libgloo-dev libsndfile1-dev libsoxr-dev libturbojpeg0-dev libspng-dev
 )
 
-install_debian_packages() {
+# install_packages NAME...: those of them that are missing
+install_packages() {
   local missing=()
-  for package in "${debian_packages[@]}"; do
+  for package in "$@"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
-  if [ ${#missing[@]} -eq 0 ]; then say "Debian packages: all there"; return; fi
+  if [ ${#missing[@]} -eq 0 ]; then return; fi
   local as_root=()
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || die "missing Debian packages, and neither root nor sudo here. As root: apt-get install ${missing[*]}"
@@ -31,14 +32,14 @@ install_debian_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-check_rust() {
-  local cargo_version
-  cargo_version=$(cargo --version 2>/dev/null | awk '{print $2}') || true
-  if [ -z "$cargo_version" ] ||
-     [ "$(printf '%s\n' "$CARGO_MINIMUM" "$cargo_version" | sort -V | head -n 1)" != "$CARGO_MINIMUM" ]; then
-    die "cargo $CARGO_MINIMUM or newer is needed for the tokenizer library (found: ${cargo_version:-none}; Debian 12's is too old). Install Rust with rustup, then run this again."
-  fi
-  say "Rust: cargo $cargo_version"
+# A good cargo that is already here is kept, rustup's too. Debian's plain cargo is too old; cargo-web, the one that
+# Debian builds browsers with, is not.
+install_rust() {
+  scripts/find_cargo.sh >/dev/null || install_packages cargo-web rustc-web
+  local cargo
+  cargo=$(scripts/find_cargo.sh) ||
+    die "the tokenizer library needs cargo $CARGO_MINIMUM or newer, and cargo-web of this Debian is older. Install Rust with rustup, then run this again."
+  say "Rust: $("$cargo" --version | cut -d ' ' -f 1-2) ($cargo)"
 }
 
 install_wheels() {
@@ -67,8 +68,9 @@ complete_cuda_tree() {
   say "CUDA compiler: $cuda/bin/nvcc"
 }
 
-install_debian_packages
-check_rust
+install_packages "${debian_packages[@]}"
+say "Debian packages: all there"
+install_rust
 install_wheels
 complete_cuda_tree
 say "done"
