@@ -26,8 +26,9 @@ schema::Table table_of(RunConfig& c) {
       {"draft.layer_ids", &c.draft.layer_ids, at_least(0), "",
        "target layers whose outputs the draft reads, 0-based, ascending; []: early, middle and "
        "late"},
-      {"draft.head_init", &c.draft.head_init, one_of({"target", "random"}), "",
-       "what the draft's head starts from: the target's rows, or noise"},
+      {"draft.init", &c.draft.init, one_of({"target", "head", "random"}), "",
+       "what the draft starts from: the target's last layer, final norm and head; the head alone; "
+       "noise"},
 
       {"data.train", &c.data.train, required(), "", "conversations to train on (JSON lines)"},
       {"data.heldout", &c.data.heldout, any(), "", "conversations to evaluate on; empty: none"},

@@ -2,6 +2,7 @@
 // training and decoding; they differ only in how a row attends.
 #pragma once
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,9 +43,12 @@ struct DraftParams {
   const Tensor& at(const std::string& name) const;
 };
 
-/// New parameters, f32: normal(0, 0.02) drawn from (seed, name), norms 1, and the head = the
-/// target's rows of the draft vocabulary [W,C] (undefined: normal too).
-DraftParams init_draft(const DraftConfig& config, const Tensor& head_rows, uint64_t seed);
+/// Values that some tensors of a draft start from, by name.
+using DraftStart = std::map<std::string, Tensor>;
+
+/// New parameters, f32: what `start` names has its values; else matrices are normal(0, 0.02) drawn
+/// from (seed, name) and norms 1. Throws Error for an unknown name or another shape.
+DraftParams init_draft(const DraftConfig& config, const DraftStart& start, uint64_t seed);
 
 /// Queries of the selected rows, keys and values of all rows -> attention of the selected rows. q
 /// [R,H,D], k, v [N,G,D] -> [R,H,D].

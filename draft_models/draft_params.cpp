@@ -39,17 +39,19 @@ Tensor& DraftParams::at(const std::string& name) {
   return const_cast<Tensor&>(std::as_const(*this).at(name));
 }
 
-DraftParams init_draft(const DraftConfig& config, const Tensor& head_rows, uint64_t seed) {
+DraftParams init_draft(const DraftConfig& config, const DraftStart& start, uint64_t seed) {
   DraftParams params;
+  size_t used = 0;
   for (const auto& [name, shape] : draft_param_shapes(config)) {
     Tensor value;
-    if (shape.size() == 1) {
+    if (const auto given = start.find(name); given != start.end()) {
+      AERIE_CHECK(given->second.sizes() == at::IntArrayRef(shape),
+                  "init_draft: {} starts from [{}] where the draft has [{}]", name,
+                  fmt::join(given->second.sizes(), ","), fmt::join(shape, ","));
+      value = given->second.to(at::kCPU, at::kFloat, false, /*copy=*/true).contiguous();
+      ++used;
+    } else if (shape.size() == 1) {
       value = at::ones(shape, at::kFloat);
-    } else if (name == "lm_head.weight" && head_rows.defined()) {
-      AERIE_CHECK(head_rows.sizes() == at::IntArrayRef(shape),
-                  "init_draft: head rows [{}] where the draft's head is [{}]",
-                  fmt::join(head_rows.sizes(), ","), fmt::join(shape, ","));
-      value = head_rows.to(at::kCPU, at::kFloat, false, /*copy=*/true);
     } else {
       // A stream of its own for each name: a tensor's values do not depend on the others.
       const auto generator = at::detail::createCPUGenerator(hash_bytes(name, seed));
@@ -57,6 +59,8 @@ DraftParams init_draft(const DraftConfig& config, const Tensor& head_rows, uint6
     }
     params.tensors.emplace_back(name, value);
   }
+  AERIE_CHECK(used == start.size(), "init_draft: {} of {} names to start from are not a draft's",
+              start.size() - used, start.size());
   return params;
 }
 

@@ -48,6 +48,28 @@ DenseLayer load_layer(ParamStore& store, const ModelConfig& c, int64_t index,
   return layer;
 }
 
+/// Views that stay on the file: they cost no memory until somebody reads them.
+LastLayer view_last_layer(ParamStore& store, const ModelConfig& c) {
+  const std::string prefix = fmt::format("model.layers.{}.", c.layers - 1);
+  const int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
+  const auto view = [&](const char* name, at::IntArrayRef shape) {
+    return store.take(prefix + name, shape);
+  };
+  LastLayer last;
+  last.input_norm = view("input_layernorm.weight", {c.hidden});
+  last.post_norm = view("post_attention_layernorm.weight", {c.hidden});
+  last.q = view("self_attn.q_proj.weight", {q_rows, c.hidden});
+  last.k = view("self_attn.k_proj.weight", {kv_rows, c.hidden});
+  last.v = view("self_attn.v_proj.weight", {kv_rows, c.hidden});
+  last.o = view("self_attn.o_proj.weight", {c.hidden, q_rows});
+  last.gate = view("mlp.gate_proj.weight", {c.intermediate, c.hidden});
+  last.up = view("mlp.up_proj.weight", {c.intermediate, c.hidden});
+  last.down = view("mlp.down_proj.weight", {c.hidden, c.intermediate});
+  last.final_norm = store.take("model.norm.weight", {c.hidden});
+  last.qk_norm = c.qk_norm;
+  return last;
+}
+
 class DenseModel final : public TargetModel {
  public:
   DenseModel(ModelConfig config, ParamStore store, const Placement& placement);
@@ -57,6 +79,7 @@ class DenseModel final : public TargetModel {
   const Tensor& embed_weight() const override { return embed_; }
   const ops::LinearWeight& head() const override { return head_; }
   Tensor head_rows(const Tensor& ids) const override;
+  std::optional<LastLayer> last_layer() const override { return last_; }
   at::ScalarType dtype() const override { return placement_.dtype; }
   at::Device device() const override { return placement_.device; }
 
@@ -74,6 +97,7 @@ class DenseModel final : public TargetModel {
   Tensor embed_;            // [V,C], a view on the file where its type fits
   Tensor head_view_;        // [V,C], a view on the file, for head_rows
   ops::LinearWeight head_;  // [V,C] packed
+  LastLayer last_;          // views on the file
 };
 
 DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& placement)
@@ -87,6 +111,7 @@ DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& pl
   }
   final_norm_ = load_norm(store, "model.norm.weight", config_.hidden, placement);
   load_vocabulary(store);
+  last_ = view_last_layer(store, config_);
   store.finish([this](const std::string& name) {
     return name.ends_with("rotary_emb.inv_freq") || (config_.tied_head && name == "lm_head.weight");
   });

@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -28,6 +29,16 @@ struct ForwardOutput {
   Tensor logits;    ///< [R,V] f32; undefined if no rows were asked for
 };
 
+/// The last decoder layer and the final norm, as they lie in the file (read-only views, CPU, the
+/// file's type): what a draft's layer may start from. Letters as in kernels/ops.h.
+struct LastLayer {
+  Tensor input_norm, post_norm;  ///< [C]
+  Tensor q, k, v, o;             ///< [H*D,C], [G*D,C], [G*D,C], [C,H*D]
+  Tensor gate, up, down;         ///< [I,C], [I,C], [C,I]
+  Tensor final_norm;             ///< [C]
+  bool qk_norm = false;          ///< the model norms its queries and keys before RoPE
+};
+
 class TargetModel {
  public:
   virtual ~TargetModel() = default;
@@ -38,6 +49,8 @@ class TargetModel {
   /// Rows `ids` [W] i64 of the head, [W,C]: what a draft's head starts from and is distilled
   /// against.
   virtual Tensor head_rows(const Tensor& ids) const = 0;
+  /// Nothing where the model's layers are not of the draft's form (attention, gated MLP).
+  virtual std::optional<LastLayer> last_layer() const { return std::nullopt; }
   virtual at::ScalarType dtype() const = 0;
   virtual at::Device device() const = 0;
 };

@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "draft_models/draft.h"
+#include "draft_models/start.h"
 #include "kernels/device.h"
 #include "trainer/commands.h"
 #include "trainer/memory_estimate.h"
@@ -58,9 +59,11 @@ std::vector<std::vector<int32_t>> heldout_prompts(const TokenShards& shards, int
 
 DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
                            const TargetModel& target, const VocabMap& vocab) {
-  Tensor head;
-  if (config.draft.head_init == "target") head = target.head_rows(vocab.draft_to_target);
-  return init_draft(draft, head, config.train.seed);
+  DraftStart start;
+  if (config.draft.init != "random") start = start_from_head(target, vocab);
+  if (config.draft.init == "target")
+    start.merge(start_from_layer(draft, target, config.train.seed));
+  return init_draft(draft, start, config.train.seed);
 }
 
 /// Everything a run stands on, in the order in which it is needed.

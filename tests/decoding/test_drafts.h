@@ -5,6 +5,7 @@
 #include "decoding/eagle3_drafter.h"
 #include "decoding/speculative.h"
 #include "draft_models/draft.h"
+#include "draft_models/start.h"
 #include "target_models/model.h"
 
 namespace aerie::testing {
@@ -39,7 +40,7 @@ inline TestDraft random_draft(const TargetModel& target, std::vector<int64_t> la
   TestDraft draft;
   draft.vocab = strided_vocab(target.config().vocab, stride);
   draft.config = draft_config_for(target.config(), draft.vocab.draft_to_target.numel(), layers);
-  draft.params = init_draft(draft.config, target.head_rows(draft.vocab.draft_to_target), seed);
+  draft.params = init_draft(draft.config, start_from_head(target, draft.vocab), seed);
   return draft;
 }
 

@@ -173,8 +173,9 @@ TEST_F(DraftTest, RefusesWhatDoesNotFit) {
 TEST(InitDraft, SeededHeadAndNorms) {
   const DraftConfig config = golden_config();
   const Tensor head = at::rand({40, 32});
-  const DraftParams a = init_draft(config, head, 7), b = init_draft(config, head, 7);
-  const DraftParams other = init_draft(config, Tensor(), 8);
+  const DraftParams a = init_draft(config, {{"lm_head.weight", head}}, 7),
+                    b = init_draft(config, {{"lm_head.weight", head}}, 7);
+  const DraftParams other = init_draft(config, {}, 8);
   for (const ParamShape& param : draft_param_shapes(config)) {
     const Tensor& value = a.at(param.name);
     EXPECT_EQ(value.sizes(), at::IntArrayRef(param.shape)) << param.name;
@@ -188,6 +189,15 @@ TEST(InitDraft, SeededHeadAndNorms) {
     EXPECT_NEAR(value.std().item<double>(), 0.02, 0.002) << param.name;
   }
   EXPECT_TRUE(a.at("lm_head.weight").equal(head));
+}
+
+TEST(InitDraft, RefusesWhatDoesNotFit) {
+  const auto refusal = [](const DraftStart& start) {
+    return error_of([&] { init_draft(golden_config(), start, 1); });
+  };
+  EXPECT_NE(refusal({{"lm_head.weight", at::rand({40, 31})}}).find("[40,31]"), std::string::npos);
+  EXPECT_NE(refusal({{"head.weight", at::rand({40, 32})}}).find("not a draft's"),
+            std::string::npos);
 }
 
 }  // namespace
