@@ -9,13 +9,15 @@ say() { printf '\n\033[1m[quickstart]\033[0m %s\n' "$*"; }
 run() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 
 config=configs/quickstart.yaml questions=configs/quickstart
-run_dir=runs/quickstart train_prompts=500 settings=() bench=(--limit 24 --max-new-tokens 160)
+run_dir=runs/quickstart train_prompts=600 settings=()
+bench=(--draft-tokens 2,4 --limit 24 --max-new-tokens 160)
 case "${1:-}" in
   "") ;;
   --long)
-    run_dir=runs/quickstart-long train_prompts=1200 bench=()
+    run_dir=runs/quickstart-long train_prompts=2000 bench=(--draft-tokens 4,6)
     settings=(--set "output.dir=$run_dir" --set "data.train=$run_dir/answers.jsonl"
-              --set "data.heldout=$run_dir/heldout_answers.jsonl" --set train.unroll=5) ;;
+              --set "data.heldout=$run_dir/heldout_answers.jsonl" --set train.unroll=5 --set train.epochs=4
+              --set train.pack_tokens=1024 --set optim.lr=1.5e-3 --set eval.every=300) ;;
   *) sed -n 4p "$0" | cut -c3- >&2; exit 2 ;;
 esac
 aerie() { run build/release/aerie "$@"; }
@@ -44,7 +46,7 @@ aerie export --check "$run_dir/draft"
 
 say "7/7 benchmark on questions that were not trained on"
 configured bench --draft "$run_dir/draft" --input $questions/bench_prompts.jsonl --output "$run_dir/bench" \
-  --draft-tokens 2,4 "${bench[@]}"
+  "${bench[@]}"
 
 say "results"
 python3 scripts/results_table.py "$run_dir/bench/bench.json"
