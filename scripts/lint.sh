@@ -12,7 +12,8 @@ rooms='^(cli|common|configs|kernels|data|target_models|draft_models|trainer|deco
 case "${1:-}" in
   --changed)
     base=$(git merge-base HEAD origin/main 2>/dev/null || true)
-    [ -n "$base" ] && [ "$base" != "$(git rev-parse HEAD)" ] || base=HEAD~1
+    [ -n "$base" ] && [ "$base" != "$(git rev-parse HEAD)" ] ||
+      base=$(git rev-parse -q --verify HEAD~1 || git hash-object -t tree /dev/null)  # a clone of one commit: every file
     files=$(git diff --name-only --diff-filter=d "$base" -- '*.cpp' '*.h') ;;
   "") files=$(git ls-files '*.cpp') ;;
   *) files=$(printf '%s\n' "$@") ;;
@@ -27,6 +28,5 @@ if [ -z "$files" ]; then echo "clang-tidy: nothing to check"; exit 0; fi
 
 # clang cannot read GCC's precompiled header; its own halves the time.
 python3 scripts/lint_database.py build/release "$database"
-echo "clang-tidy: $(wc -l <<<"$files") files"
-xargs -P "$(nproc)" -n 2 clang-tidy -p "$database" --quiet --warnings-as-errors='*' <<<"$files"
-echo "clang-tidy: clean"
+mapfile -t list <<<"$files"
+python3 scripts/lint_run.py "$database" "${list[@]}"
