@@ -16,7 +16,7 @@ struct TargetSection {
 struct DraftSection {
   int64_t vocab_size = 8192;
   std::vector<int64_t> layer_ids;  // outputs of these layers, 0-based; []: default of target_models
-  std::string init = "target";  // target | head | random
+  std::string init = "target";     // target | head | random
 };
 
 struct DataSection {
