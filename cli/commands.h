@@ -21,6 +21,7 @@ struct CommonFlags {
 /// Each adds one subcommand, which runs as soon as the command line has been parsed.
 void add_resample(CLI::App& app);
 void add_prepare(CLI::App& app);
+void add_dump(CLI::App& app);
 void add_train(CLI::App& app);
 void add_export(CLI::App& app);
 void add_generate(CLI::App& app);

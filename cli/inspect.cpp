@@ -5,6 +5,7 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "data/chat_template.h"
+#include "data/hidden_manifest.h"
 #include "data/token_shards.h"
 #include "data/tokenizer.h"
 #include "draft_models/draft_config.h"
@@ -83,6 +84,25 @@ Json shard_facts(const fs::path& directory) {
           {"supervised_tokens", shards.supervised()}};
 }
 
+/// Reads every shard to its end.
+Json store_facts_of(const fs::path& directory) {
+  const HiddenManifest manifest = read_manifest(directory);
+  int64_t documents = 0, rows = 0, bytes = 0;
+  for (const ShardEntry& shard : manifest.shards) {
+    verify_shard(directory, shard);
+    documents += shard.documents;
+    rows += shard.rows;
+    bytes += shard.bytes;
+  }
+  Json facts{{"kind", "hidden-state store"},
+             {"documents", documents},
+             {"rows", rows},
+             {"shards", manifest.shards.size()},
+             {"bytes", bytes}};
+  facts.update(Json(manifest.facts));
+  return facts;
+}
+
 bool is_draft(const fs::path& config_file) {
   const Json config = Json::parse(read_file(config_file), nullptr, false);
   return config.is_object() && config.contains("draft_vocab_size");
@@ -95,10 +115,12 @@ Json inspect(const fs::path& directory) {
   if (fs::exists(directory / "state.json")) return checkpoint_facts(directory);
   if (fs::exists(directory / "latest")) return run_facts(directory);
   if (fs::exists(directory / "index.json")) return shard_facts(directory);
-  AERIE_CHECK(fs::exists(directory / "config.json"),
-              "{} is nothing that Aerie knows: a target or a draft has config.json, a checkpoint "
-              "state.json, a run latest/, token shards index.json",
-              directory.string());
+  if (fs::exists(directory / "manifest.json")) return store_facts_of(directory);
+  AERIE_CHECK(
+      fs::exists(directory / "config.json"),
+      "{} is nothing that Aerie knows: a target or a draft has config.json, a checkpoint "
+      "state.json, a run latest/, token shards index.json, a hidden-state store manifest.json",
+      directory.string());
   return is_draft(directory / "config.json") ? draft_facts(directory) : target_facts(directory);
 }
 

@@ -5,9 +5,9 @@
 
 namespace aerie::cli {
 
-/// {"kind": "target" | "draft" | "checkpoint" | "run" | "token shards", ...facts}: everything that
-/// its reader checks has been checked. Throws Error for what is damaged, and for a directory that
-/// is none of these.
+/// {"kind": "target" | "draft" | "checkpoint" | "run" | "token shards" | "hidden-state store",
+/// ...facts}: everything that its reader checks has been checked. Throws Error for what is damaged,
+/// and for a directory that is none of these.
 nlohmann::ordered_json inspect(const std::filesystem::path& directory);
 
 }  // namespace aerie::cli

@@ -1,5 +1,6 @@
-// aerie prepare, train, export.
+// aerie prepare, dump, train, export.
 #include "cli/commands.h"
+#include "common/error.h"
 #include "decoding/commands.h"
 #include "trainer/commands.h"
 #include "trainer/run_data.h"
@@ -21,6 +22,23 @@ struct TrainCommand {
   CommonFlags common;
   TrainFlags flags;
 };
+
+struct DumpCommand {
+  CommonFlags common;
+  DumpFlags flags;
+  std::string part = "1/1";
+};
+
+/// "2/3": the second of three.
+void parse_part(const std::string& text, DumpFlags& flags) {
+  int part = 0, parts = 0, end = 0;
+  const bool whole = std::sscanf(text.c_str(), "%d/%d%n", &part, &parts, &end) == 2 &&
+                     end == static_cast<int>(text.size());
+  AERIE_CHECK(whole && part >= 1 && part <= parts,
+              "--part {}: write K/N, process K of N that dump at the same time, as in 1/3", text);
+  flags.part = part - 1;
+  flags.parts = parts;
+}
 
 struct ExportCommand {
   CommonFlags common;
@@ -60,6 +78,26 @@ void add_train(CLI::App& app) {
     given->flags.dtype = given->common.dtype;
     const RunConfig config = load_run_config(given->common.config, given->common.set);
     train_command(config, given->flags, measure_with(config));
+  });
+}
+
+void add_dump(CLI::App& app) {
+  const auto given = std::make_shared<DumpCommand>();
+  CLI::App* command = app.add_subcommand("dump", "the target's hidden states, to train offline");
+  command->add_flag("--estimate", given->flags.estimate, "print how much disk it takes, and end");
+  command
+      ->add_option("--part", given->part,
+                   "K/N: one of N processes, each with its own share of the documents")
+      ->capture_default_str();
+  add_config_flags(*command, given->common, true);
+  add_config_help(*command);
+  add_common_flags(*command, given->common);
+  command->callback([given] {
+    apply(given->common);
+    parse_part(given->part, given->flags);
+    given->flags.device = given->common.device;
+    given->flags.dtype = given->common.dtype;
+    dump_command(load_run_config(given->common.config, given->common.set), given->flags);
   });
 }
 

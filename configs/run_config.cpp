@@ -41,8 +41,18 @@ schema::Table table_of(RunConfig& c) {
       {"data.max_bad_rows", &c.data.max_bad_rows, between(0, 1), "share of the rows",
        "more unusable rows than this stop the run"},
 
-      {"hidden_states.mode", &c.hidden_states.mode, one_of({"online"}), "",
-       "where the target's hidden states come from: online computes them while training"},
+      {"hidden_states.mode", &c.hidden_states.mode, one_of({"online", "offline", "hybrid"}), "",
+       "online: the target runs at every step; offline: aerie dump has stored what it says; "
+       "hybrid: "
+       "the first epoch stores, later ones read"},
+      {"hidden_states.store", &c.hidden_states.store, any(), "",
+       "directory of stored hidden states; empty: <output.dir>/hidden_states"},
+      {"hidden_states.precision", &c.hidden_states.precision, one_of({"exact", "int8"}), "",
+       "exact: as the target made them; int8: half the disk, a scale a row and layer"},
+      {"hidden_states.compression", &c.hidden_states.compression,
+       one_of({"none", "deflate", "zstd"}), "", "of stored hidden states; lossless"},
+      {"hidden_states.shard_bytes", &c.hidden_states.shard_bytes, at_least(1), "bytes",
+       "a file of the store is closed once it holds so much"},
 
       {"train.unroll", &c.train.unroll, between(1, 16), "steps",
        "depth K of the training-time test"},
@@ -99,6 +109,9 @@ RunConfig read_run_config(const std::filesystem::path& file,
   for (const std::string& assignment : overrides) schema::apply_override(assignment, table);
   if (config.data.cache.empty() && !config.output.dir.empty()) {
     config.data.cache = config.output.dir / "data";
+  }
+  if (config.hidden_states.store.empty() && !config.output.dir.empty()) {
+    config.hidden_states.store = config.output.dir / "hidden_states";
   }
   return config;
 }

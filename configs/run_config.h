@@ -29,7 +29,11 @@ struct DataSection {
 };
 
 struct HiddenStatesSection {
-  std::string mode = "online";
+  std::string mode = "online";       // online | offline | hybrid
+  std::filesystem::path store;       // default <output.dir>/hidden_states
+  std::string precision = "exact";   // exact | int8
+  std::string compression = "none";  // none | deflate | zstd
+  int64_t shard_bytes = int64_t{2} << 30;
 };
 
 struct TrainSection {

@@ -8,16 +8,11 @@
 #include "decoding/eagle3_drafter.h"
 #include "decoding/speculative.h"
 #include "kernels/device.h"
+#include "kernels/dtype.h"
 
 namespace aerie {
 
 namespace {
-
-at::ScalarType parse_dtype(const std::string& dtype) {
-  if (dtype == "bfloat16") return at::kBFloat16;
-  if (dtype == "float32") return at::kFloat;
-  fail("--dtype is \"{}\": give bfloat16 or float32", dtype);
-}
 
 // Bytes that Linux could hand out without swapping; 0 if it does not say.
 int64_t available_memory() {

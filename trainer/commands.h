@@ -27,6 +27,13 @@ struct TrainFlags {
 void train_command(const RunConfig& config, const TrainFlags& flags,
                    const MeasureAcceptance& measure);
 
+struct DumpFlags {
+  bool estimate = false;    ///< print the size only
+  int part = 0, parts = 1;  ///< this process computes every parts-th pack, from `part` on
+  std::string device = "cpu", dtype = "bfloat16";
+};
+void dump_command(const RunConfig& config, const DumpFlags& flags);
+
 struct ExportFlags {
   std::filesystem::path checkpoint, output, check;  ///< `check` alone verifies a directory
   std::string format = "vllm";                      ///< vllm | sglang

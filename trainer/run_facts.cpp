@@ -28,7 +28,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   const TrainSection& train = config.train;
   const OptimSection& optim = config.optim;
   const auto text = [](const auto& value) { return fmt::format("{}", value); };
-  return {
+  RunFacts facts{
       {"target.path (its config and weights)", target_fingerprint},
       {"data.train (its content and preparation)", data_key},
       {"draft.vocab_size (the vocabulary's hash)", vocabulary_hash},
@@ -53,6 +53,11 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
       {"optim.final_lr_ratio", text(optim.final_lr_ratio)},
       {"--dtype", c10::toString(dtype)},
   };
+  // Where exact states come from makes no difference: such runs go on in any mode.
+  const bool rounded =
+      config.hidden_states.mode != "online" && config.hidden_states.precision != "exact";
+  if (rounded) facts["hidden_states.precision"] = config.hidden_states.precision;
+  return facts;
 }
 
 std::string fingerprint_target(const fs::path& directory) {

@@ -9,25 +9,18 @@
 #include "draft_models/draft.h"
 #include "draft_models/start.h"
 #include "kernels/device.h"
+#include "kernels/dtype.h"
 #include "trainer/commands.h"
 #include "trainer/memory_estimate.h"
-#include "trainer/online_source.h"
 #include "trainer/report.h"
 #include "trainer/run_data.h"
 #include "trainer/run_facts.h"
+#include "trainer/run_sources.h"
+#include "trainer/store_facts.h"
 #include "trainer/trainer.h"
 
 namespace aerie {
 namespace {
-
-// Held-out documents are packed all together, in their order: every evaluation sees the same packs.
-constexpr int64_t kHeldoutWindow = 1 << 30;
-
-at::ScalarType parse_dtype(const std::string& name) {
-  if (name == "bfloat16") return at::kBFloat16;
-  if (name == "float32") return at::kFloat;
-  fail("--dtype {} is not known: choose bfloat16 or float32", name);
-}
 
 bool has_weights(const fs::path& directory) {
   return fs::exists(directory / "model.safetensors") ||
@@ -35,11 +28,6 @@ bool has_weights(const fs::path& directory) {
 }
 
 void refuse_what_is_not_there(const RunConfig& config) {
-  AERIE_CHECK(
-      config.hidden_states.mode == "online",
-      "hidden_states.mode is '{}': this version trains from hidden states made on the spot; "
-      "set it to online",
-      config.hidden_states.mode);
   AERIE_CHECK(!config.target.path.empty(), "target.path is empty: name a Hugging Face directory");
   AERIE_CHECK(!config.output.dir.empty(), "output.dir is empty: say where the run goes");
 }
@@ -77,7 +65,7 @@ struct Run {
   std::optional<TokenShards> heldout_shards;
   std::unique_ptr<TargetModel> target;
   VocabMap vocab;
-  std::unique_ptr<OnlineSource> train, heldout;
+  std::optional<RunSource> train, heldout;
   std::unique_ptr<Trainer> trainer;
 };
 
@@ -91,18 +79,17 @@ Run::Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& dr
   vocab = make_vocab_map(prepared.vocabulary.draft_to_target, draft.vocab);
 
   const int64_t epochs = config.train.max_steps > 0 ? 0 : config.train.epochs;
-  PackOptions packing;
-  packing.budget = config.train.pack_tokens;
-  packing.seed = config.train.seed;
-  train = std::make_unique<OnlineSource>(*target, draft.capture_layers, shards, packing, epochs);
+  // A dry run leaves nothing behind, so it does not fill a store.
+  RunConfig sources = config;
+  if (flags.dry_run && config.hidden_states.mode == "hybrid") sources.hidden_states.mode = "online";
+  train.emplace(sources, Split::kTrain, draft, *target, shards, epochs);
   if (!config.data.heldout.empty()) {
     heldout_shards.emplace(places.heldout);
-    packing.shuffle = false;
-    packing.window = kHeldoutWindow;
-    heldout =
-        std::make_unique<OnlineSource>(*target, draft.capture_layers, *heldout_shards, packing, 1);
+    heldout.emplace(sources, Split::kHeldout, draft, *target, *heldout_shards, 1);
   }
-  TrainerParts parts{config, *target, draft, vocab, *train, heldout.get(), {}, measure, {}, dtype};
+  HiddenStateSource* evaluated = heldout ? &heldout->get() : nullptr;
+  TrainerParts parts{config,    *target, draft,   vocab, train->get(),
+                     evaluated, {},      measure, {},    dtype};
   if (heldout_shards) parts.prompts = heldout_prompts(*heldout_shards, config.eval.prompts);
   parts.facts = run_facts(config, draft, fingerprint_target(config.target.path), shards.key(),
                           prepared.vocabulary.hash, dtype);
@@ -133,13 +120,18 @@ void describe_start(const RunConfig& config, const DraftConfig& draft, const Tra
       trainer.total_steps()));
 }
 
-void dry_run(const RunConfig& config, const DraftConfig& draft, int64_t element, Run& run) {
+void dry_run(const RunConfig& config, const DraftConfig& draft, Run& run) {
+  const at::ScalarType dtype = run.target->dtype();
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
   UnrollMetrics metrics(config.train.unroll);
   const int64_t steps = run.trainer->total_steps() - run.trainer->state().step;
   const StepReport report = run.trainer->step(metrics);
   AERIE_CHECK(report.trained, "the data holds no batch that trains: see data.train");
   log_info("memory, estimated from shapes:\n" +
            format_memory(estimate_memory(run.target->config(), draft, config, element)));
+  if (config.hidden_states.mode != "online") {
+    log_info(describe_store_size(config, Split::kTrain, draft, dtype, run.shards));
+  }
   log_info(fmt::format("after one step: {:.0f} MB resident at most",
                        static_cast<double>(peak_resident_bytes()) / 1e6));
   log_info(
@@ -176,11 +168,17 @@ void summarize(const RunConfig& config, const Trainer& trainer, bool complete) {
 
 /// Without weights there is nothing to run: what the shapes say.
 void dry_run_from_shapes(const RunConfig& config, const ModelConfig& target,
-                         const DraftConfig& draft, int64_t element) {
+                         const DraftConfig& draft, at::ScalarType dtype) {
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
   log_info(
       fmt::format("{} has a config.json and no weights: shapes only", config.target.path.string()));
   log_info("memory, estimated from shapes:\n" +
            format_memory(estimate_memory(target, draft, config, element)));
+  if (config.hidden_states.mode != "online") {
+    const int64_t row = hidden_format(config, draft, dtype).row_bytes();
+    log_info(fmt::format("hidden states on disk: {} bytes a token, {:.2f} GB a million tokens", row,
+                         static_cast<double>(row) / 1e3));
+  }
 }
 
 void train(const RunConfig& config, const std::optional<fs::path>& from, Run& run) {
@@ -203,15 +201,15 @@ void train_command(const RunConfig& config, const TrainFlags& flags,
   const ModelConfig target = read_model_config(config.target.path);
   const DraftConfig draft =
       draft_config_for(target, config.draft.vocab_size, config.draft.layer_ids);
-  const int64_t element = static_cast<int64_t>(c10::elementSize(parse_dtype(flags.dtype)));
+  const at::ScalarType dtype = parse_dtype(flags.dtype);
   if (flags.dry_run && !has_weights(config.target.path)) {
-    return dry_run_from_shapes(config, target, draft, element);
+    return dry_run_from_shapes(config, target, draft, dtype);
   }
   const std::optional<fs::path> from = resume_from(config, flags.resume);
   Run run(config, flags, draft, measure);
   const std::chrono::duration<double> ready = std::chrono::steady_clock::now() - start;
   describe_start(config, draft, *run.trainer, ready.count());
-  if (flags.dry_run) return dry_run(config, draft, element, run);
+  if (flags.dry_run) return dry_run(config, draft, run);
   train(config, from, run);
 }
 

@@ -2,7 +2,6 @@
 
 #include <fmt/ranges.h>
 
-#include <chrono>
 #include <cmath>
 
 #include "common/error.h"
@@ -12,24 +11,13 @@
 #include "trainer/report.h"
 #include "trainer/schedule.h"
 #include "trainer/stop_signal.h"
+#include "trainer/stopwatch.h"
 
 namespace aerie {
 namespace {
 
 // So many steps in a row without a finite gradient stop the run: skipping on would train nothing.
 constexpr int64_t kMaxBadSteps = 5;
-
-class Stopwatch {
- public:
-  /// Seconds since the last lap, or since the beginning.
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(start_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 int64_t count_steps(const RunConfig& config, const HiddenStateSource& train) {
   if (config.train.max_steps > 0) return config.train.max_steps;

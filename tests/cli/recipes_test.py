@@ -19,6 +19,7 @@ SHAPES = {  # public shapes of the models that the recipes name
         "tie_word_embeddings": False, "vocab_size": 151936, "max_position_embeddings": 40960, "attention_bias": False,
         "use_sliding_window": False, "sliding_window": None, "eos_token_id": 151645},
 }
+SHAPES["llama-3.1-8b-offline"] = SHAPES["llama-3.1-8b"]
 
 
 class Recipes(ProgramTest):
@@ -34,6 +35,8 @@ class Recipes(ProgramTest):
                                   "--set", f"target.path={name}")
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertIn("memory, estimated from shapes", done.stderr)
+                if name.endswith("-offline"):
+                    self.assertIn("hidden states on disk: 32777 bytes a token", done.stderr)
 
 
 if __name__ == "__main__":

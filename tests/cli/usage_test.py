@@ -7,6 +7,7 @@ from program import PROGRAM, ROOT, ProgramTest
 COMMANDS = {
     "prepare": ["--config", "--set", "--help-config"],
     "resample": ["--target", "--input", "--output", "--concurrency", "--temperature", "--max-new-tokens"],
+    "dump": ["--config", "--set", "--estimate", "--part", "--help-config"],
     "train": ["--config", "--set", "--resume", "--dry-run", "--help-config"],
     "export": ["--checkpoint", "--output", "--format", "--check"],
     "generate": ["--target", "--draft", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",

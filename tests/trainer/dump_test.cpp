@@ -1,0 +1,120 @@
+// aerie dump: killed and started again it leaves the bytes of an undisturbed dump.
+#include "trainer/dump.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <map>
+#include <random>
+
+#include "common/log.h"
+#include "tiny_run.h"
+#include "trainer/commands.h"
+
+namespace aerie {
+namespace {
+
+using testing::TemporaryDirectory;
+
+constexpr const char* kRunVariable = "AERIE_TEST_DUMP_DIRECTORY";
+constexpr const char* kNameVariable = "AERIE_TEST_DUMP_NAME";
+
+/// Enough rows for several shards, and each of several chunks.
+RunConfig dump_run(const fs::path& directory, const std::string& name) {
+  if (!fs::exists(directory / "train.jsonl")) {
+    testing::write_tiny_target(directory / "target");
+    testing::write_chats(directory / "train.jsonl", 1500, 1);
+    testing::write_chats(directory / "heldout.jsonl", 8, 2);
+  }
+  RunConfig config = testing::tiny_run(directory, name);
+  config.hidden_states.store = directory / name;
+  config.hidden_states.shard_bytes = 5'000'000;
+  return config;
+}
+
+/// Runs inside the process that start_dump makes; it is no test of its own.
+TEST(DumpChild, DISABLED_Dumps) {
+  const char* directory = std::getenv(kRunVariable);
+  ASSERT_NE(directory, nullptr);
+  log_quiet();
+  dump_command(dump_run(directory, std::getenv(kNameVariable)), {});
+}
+
+pid_t start_dump(const fs::path& directory, const std::string& name) {
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  ::setenv(kRunVariable, directory.c_str(), 1);
+  ::setenv(kNameVariable, name.c_str(), 1);
+  ::execl("/proc/self/exe", "test_trainer", "--gtest_filter=DumpChild.DISABLED_Dumps",
+          "--gtest_also_run_disabled_tests", "--gtest_brief=1", static_cast<char*>(nullptr));
+  ::_exit(127);
+}
+
+int wait_for(pid_t child) {
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+std::map<std::string, std::string> contents(const fs::path& directory) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    files[fs::relative(entry.path(), directory)] = hash_hex(read_file(entry.path()));
+  }
+  return files;
+}
+
+class Dump : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    log_quiet();
+    dump_run(directory_.path(), "whole");
+    ASSERT_EQ(wait_for(start_dump(directory_.path(), "whole")), 0);
+  }
+  fs::path store(const char* name) const { return directory_.path() / name; }
+  TemporaryDirectory directory_;
+};
+
+TEST_F(Dump, IsExactAfterSigkillAtRandomMoments) {
+  ASSERT_TRUE(fs::exists(store("whole") / "shard-00002.h5"));
+  std::mt19937 random(5);
+  int killed = 0;
+  // The child gets longer each time, so that it ends some day however slow the machine is.
+  for (int attempt = 0; attempt < 60; ++attempt) {
+    const pid_t child = start_dump(directory_.path(), "killed");
+    ::usleep(1000 * (50 + 30 * static_cast<unsigned>(attempt) + random() % 200));
+    ::kill(child, SIGKILL);
+    const int code = wait_for(child);
+    if (code == 0) break;
+    ASSERT_EQ(code, -SIGKILL) << "the dump failed by itself";
+    ++killed;
+  }
+  EXPECT_GT(killed, 0) << "the dump ended before it could be killed";
+  ASSERT_EQ(wait_for(start_dump(directory_.path(), "killed")), 0);
+  EXPECT_EQ(contents(store("whole")), contents(store("killed")));
+}
+
+TEST_F(Dump, SigtermStopsAndTheSameCommandGoesOn) {
+  const pid_t child = start_dump(directory_.path(), "stopped");
+  while (!fs::exists(store("stopped") / "shard-00000.h5.journal")) {
+    ASSERT_EQ(::waitpid(child, nullptr, WNOHANG), 0) << "the dump ended early";
+    ::usleep(1000);
+  }
+  ::kill(child, SIGTERM);
+  ASSERT_EQ(wait_for(child), 0);
+  ASSERT_EQ(wait_for(start_dump(directory_.path(), "stopped")), 0);
+  EXPECT_EQ(contents(store("whole")), contents(store("stopped")));
+}
+
+TEST_F(Dump, ADoneDumpDoesNothing) {
+  const auto before = contents(store("whole"));
+  ASSERT_EQ(wait_for(start_dump(directory_.path(), "whole")), 0);
+  EXPECT_EQ(contents(store("whole")), before);
+}
+
+}  // namespace
+}  // namespace aerie

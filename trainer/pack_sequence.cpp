@@ -1,0 +1,31 @@
+#include "trainer/pack_sequence.h"
+
+#include <limits>
+
+namespace aerie {
+
+PackSequence::PackSequence(const TokenShards& shards, const PackOptions& packing, int64_t epochs)
+    : shards_(shards), packer_(shards, packing), ranks_(packing.ranks), epochs_(epochs) {}
+
+std::optional<Pack> PackSequence::next() {
+  const std::string here = packer_.cursor();
+  Pack pack = packer_.next();
+  if (epochs_ == 0 || pack.epoch < epochs_) return pack;
+  packer_.seek(here);
+  return std::nullopt;
+}
+
+std::vector<std::string> PackSequence::names(const Pack& pack) const {
+  std::vector<std::string> names;
+  for (const int64_t document : pack.documents) names.emplace_back(shards_[document].name);
+  return names;
+}
+
+int64_t PackSequence::total() const {
+  if (epochs_ == 0) return std::numeric_limits<int64_t>::max();
+  int64_t total = 0;
+  for (int64_t epoch = 0; epoch < epochs_; ++epoch) total += packer_.packs_in_epoch(epoch);
+  return total / ranks_;
+}
+
+}  // namespace aerie

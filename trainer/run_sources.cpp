@@ -1,0 +1,79 @@
+#include "trainer/run_sources.h"
+
+#include "trainer/online_source.h"
+#include "trainer/store_facts.h"
+
+namespace aerie {
+namespace {
+
+constexpr int64_t kWholeSplit = 1 << 30;
+
+/// The nearest directory that exists, for a question about its disk.
+std::filesystem::path existing(std::filesystem::path path) {
+  path = std::filesystem::absolute(path);
+  while (!std::filesystem::exists(path)) path = path.parent_path();
+  return path;
+}
+
+}  // namespace
+
+PackOptions pack_options(const RunConfig& config, Split split) {
+  PackOptions packing;
+  packing.budget = config.train.pack_tokens;
+  packing.seed = config.train.seed;
+  if (split == Split::kHeldout) {
+    packing.shuffle = false;
+    packing.window = kWholeSplit;
+  }
+  return packing;
+}
+
+std::filesystem::path store_directory(const RunConfig& config, Split split) {
+  const std::filesystem::path& store = config.hidden_states.store;
+  return split == Split::kTrain ? store : store / "heldout";
+}
+
+RunSource::RunSource(const RunConfig& config, Split split, const DraftConfig& draft,
+                     const TargetModel& target, const TokenShards& shards, int64_t epochs) {
+  const PackOptions packing = pack_options(config, split);
+  const std::string& mode = config.hidden_states.mode;
+  if (mode == "online") {
+    source_ = std::make_unique<OnlineSource>(target, draft.capture_layers, shards, packing, epochs);
+    return;
+  }
+  const StoreFacts facts = store_facts(config, draft, target.dtype(), shards.key());
+  const HiddenFormat format = hidden_format(config, draft, target.dtype());
+  const std::filesystem::path directory = store_directory(config, split);
+  std::optional<OnMiss> on_miss;
+  if (mode == "hybrid") {
+    store_ = std::make_unique<HiddenStore>(HiddenStore::open_or_create(directory, facts, format));
+    StoreWriterOptions options;
+    options.shard_bytes = config.hidden_states.shard_bytes;
+    options.planned_rows = missing_rows(*store_, trained_rows(shards, packing.budget));
+    writer_ = std::make_unique<HiddenStoreWriter>(*store_, options);
+    on_miss.emplace(OnMiss{target, draft.capture_layers, *writer_});
+  } else {
+    store_ = std::make_unique<HiddenStore>(HiddenStore::open(directory, facts, format));
+  }
+  source_ = std::make_unique<StoredSource>(*store_, shards, packing, epochs, target.device(),
+                                           std::move(on_miss));
+}
+
+std::string describe_store_size(const RunConfig& config, Split split, const DraftConfig& draft,
+                                at::ScalarType dtype, const TokenShards& shards) {
+  const std::filesystem::path directory = store_directory(config, split);
+  const int64_t row = hidden_format(config, draft, dtype).row_bytes();
+  const int64_t rows = sum_rows(trained_rows(shards, config.train.pack_tokens));
+  int64_t stored = 0;
+  if (std::filesystem::exists(directory / "manifest.json")) {
+    for (const ShardEntry& shard : read_manifest(directory).shards) stored += shard.bytes;
+  }
+  const auto gigabytes = [](auto bytes) { return static_cast<double>(bytes) / 1e9; };
+  return fmt::format(
+      "hidden states of {} documents: {} rows of {} bytes, {:.3f} GB in {}; {:.3f} GB are there, "
+      "{:.1f} GB are free",
+      shards.size(), rows, row, gigabytes(rows * row), directory.string(), gigabytes(stored),
+      gigabytes(std::filesystem::space(existing(directory)).available));
+}
+
+}  // namespace aerie

@@ -1,0 +1,81 @@
+#include "trainer/store_facts.h"
+
+#include <fmt/ranges.h>
+
+#include "common/files.h"
+#include "data/safetensors.h"
+
+namespace aerie {
+namespace {
+
+// Of every tensor, so many bytes at its begin, middle and end.
+constexpr size_t kSample = 4096;
+
+std::string hash_of_files(const fs::path& directory, std::initializer_list<const char*> names) {
+  std::string content;
+  for (const char* name : names) {
+    if (fs::exists(directory / name)) content += read_file(directory / name);
+  }
+  return hash_hex(content);
+}
+
+void add_samples(const SafetensorsFile& file, uint64_t& hash) {
+  for (const std::string& name : file.names()) {
+    const at::Tensor tensor = file.tensor(name);
+    const auto* bytes = static_cast<const char*>(tensor.const_data_ptr());
+    const size_t size = tensor.nbytes(), sample = std::min(size, kSample);
+    for (const size_t begin : {size_t{0}, (size - sample) / 2, size - sample}) {
+      hash = hash_bytes({bytes + begin, sample}, hash);
+    }
+    hash = hash_bytes(name, hash);
+    file.drop(name);
+  }
+}
+
+}  // namespace
+
+HiddenFormat hidden_format(const RunConfig& config, const DraftConfig& draft,
+                           at::ScalarType dtype) {
+  HiddenFormat format;
+  format.hidden = draft.target_hidden;
+  format.layers = static_cast<int64_t>(draft.capture_layers.size());
+  format.dtype = dtype;
+  format.int8 = config.hidden_states.precision == "int8";
+  format.compression = config.hidden_states.compression;
+  return format;
+}
+
+StoreFacts store_facts(const RunConfig& config, const DraftConfig& draft, at::ScalarType dtype,
+                       const std::string& data_key) {
+  const fs::path& target = config.target.path;
+  return {
+      {"target.path (its config.json)", hash_of_files(target, {"config.json"})},
+      {"target.path (its weights)", sample_weights(target)},
+      {"target.path (its tokenizer and chat template)",
+       hash_of_files(target, {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+                              "chat_template.json"})},
+      {"data (its content and preparation)", data_key},
+      {"draft.layer_ids", fmt::format("{}", draft.capture_layers)},
+      {"layer ids count", "outputs of layers, from 0"},
+      {"last hidden states are", "after the target's final norm"},
+      {"hidden size", fmt::format("{}", draft.target_hidden)},
+      {"--dtype", c10::toString(dtype)},
+      {"hidden_states.precision", config.hidden_states.precision},
+  };
+}
+
+std::string sample_weights(const fs::path& directory) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  uint64_t hash = hash_bytes("");
+  for (const fs::path& path : files) {
+    hash = hash_bytes(fmt::format("{} {}", path.filename().string(), fs::file_size(path)), hash);
+    add_samples(SafetensorsFile(path), hash);
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+}  // namespace aerie

@@ -1,0 +1,148 @@
+#include "trainer/stored_source.h"
+
+#include "common/error.h"
+#include "trainer/online_source.h"
+
+namespace aerie {
+namespace {
+
+/// The store's rows carry their tokens: other data cannot pass unnoticed.
+void check_tokens(const HiddenRows& rows, const PackedTokens& packed, const HiddenStore& store) {
+  const int32_t* stored = rows.tokens.const_data_ptr<int32_t>();
+  const int64_t* wanted = packed.tokens.const_data_ptr<int64_t>();
+  AERIE_CHECK(std::equal(wanted, wanted + packed.tokens.numel(), stored),
+              "{} holds other tokens than the prepared data: dump again into a new directory",
+              store.directory().string());
+}
+
+}  // namespace
+
+StoredSource::StoredSource(HiddenStore& store, const TokenShards& shards,
+                           const PackOptions& packing, int64_t epochs, at::Device device,
+                           std::optional<OnMiss> on_miss)
+    : store_(store),
+      packs_(shards, packing, epochs),
+      device_(device),
+      on_miss_(std::move(on_miss)) {
+  if (!on_miss_) check_complete(store, trained_rows(shards, packing.budget), shards);
+}
+
+std::optional<TrainBatch> StoredSource::next() {
+  if (!ahead_) look_ahead();
+  reader_.wait();
+  if (!ahead_->pack) return std::nullopt;
+  const Ahead now = std::move(*ahead_);
+  TrainBatch batch = now.stored ? from_store(now) : from_target(now);
+  batch.documents = packs_.names(*now.pack);
+  batch.epoch = now.pack->epoch;
+  look_ahead();
+  return batch;
+}
+
+void StoredSource::look_ahead() {
+  Ahead& next = ahead_.emplace();
+  next.cursor = packs_.cursor();
+  next.pack = packs_.next();
+  if (!next.pack) {
+    if (on_miss_) on_miss_->writer.publish();
+    return;
+  }
+  next.tokens = packs_.gather(*next.pack);
+  next.documents = document_rows(*next.pack, next.tokens);
+  next.stored = readable(next.documents);
+  if (next.stored) reader_.submit([this, &next] { next.rows = store_.read(next.documents); });
+}
+
+bool StoredSource::readable(const std::vector<DocumentRows>& documents) {
+  const auto stored = [this](const DocumentRows& document) { return store_.has(document); };
+  if (std::all_of(documents.begin(), documents.end(), stored)) return true;
+  if (!on_miss_) return false;
+  const auto written = [this](const DocumentRows& d) { return on_miss_->writer.has(d); };
+  if (!std::all_of(documents.begin(), documents.end(), written)) return false;
+  on_miss_->writer.publish();  // an epoch has ended: what it wrote is read from now on
+  return true;
+}
+
+TrainBatch StoredSource::from_store(const Ahead& ahead) const {
+  const PackedTokens& packed = ahead.tokens;
+  check_tokens(*ahead.rows, packed, store_);
+  return {packed.tokens,
+          packed.positions,
+          packed.q_start,
+          packed.loss_mask,
+          ahead.rows->aux.to(device_),
+          ahead.rows->last.to(device_),
+          packed.max_len,
+          {},
+          0};
+}
+
+TrainBatch StoredSource::from_target(const Ahead& ahead) {
+  TrainBatch batch = run_target(on_miss_->target, on_miss_->capture_layers, ahead.tokens);
+  const HiddenRows rows = to_hidden_rows(batch);
+  int64_t begin = 0;
+  for (const DocumentRows& document : ahead.documents) {
+    if (!on_miss_->writer.has(document)) {
+      on_miss_->writer.add(document.document, rows.slice(begin, document.rows));
+    }
+    begin += document.rows;
+  }
+  return batch;
+}
+
+std::string StoredSource::cursor() const { return ahead_ ? ahead_->cursor : packs_.cursor(); }
+
+void StoredSource::seek(const std::string& cursor) {
+  reader_.wait();
+  packs_.seek(cursor);
+  ahead_.reset();
+}
+
+std::vector<DocumentRows> document_rows(const Pack& pack, const PackedTokens& packed) {
+  std::vector<DocumentRows> rows;
+  const int32_t* start = packed.q_start.const_data_ptr<int32_t>();
+  for (size_t d = 0; d < pack.documents.size(); ++d) {
+    rows.push_back({pack.documents[d], start[d + 1] - start[d]});
+  }
+  return rows;
+}
+
+std::vector<DocumentRows> trained_rows(const TokenShards& shards, int64_t pack_tokens) {
+  std::vector<DocumentRows> rows;
+  for (int64_t d = 0; d < shards.size(); ++d) {
+    rows.push_back({d, truncated_size(shards[d].assistant, pack_tokens)});
+  }
+  return rows;
+}
+
+int64_t sum_rows(const std::vector<DocumentRows>& documents) {
+  int64_t rows = 0;
+  for (const DocumentRows& document : documents) rows += document.rows;
+  return rows;
+}
+
+int64_t missing_rows(const HiddenStore& store, const std::vector<DocumentRows>& wanted) {
+  int64_t rows = 0;
+  for (const DocumentRows& document : wanted) rows += store.has(document) ? 0 : document.rows;
+  return rows;
+}
+
+void check_complete(const HiddenStore& store, const std::vector<DocumentRows>& wanted,
+                    const TokenShards& shards) {
+  const auto missing = [&](const DocumentRows& document) { return !store.has(document); };
+  const auto count = std::count_if(wanted.begin(), wanted.end(), missing);
+  if (count == 0) return;
+  const DocumentRows first = *std::find_if(wanted.begin(), wanted.end(), missing);
+  fail(
+      "{} lacks {} of {} documents (the first: {}, of which it has {} rows and {} are wanted): run "
+      "aerie dump with this configuration, or set hidden_states.mode to hybrid",
+      store.directory().string(), count, wanted.size(), shards[first.document].name,
+      store.rows(first.document), first.rows);
+}
+
+HiddenRows to_hidden_rows(const TrainBatch& batch) {
+  return {batch.tokens.to(at::kInt), batch.loss_mask.to(at::kByte), batch.positions.to(at::kInt),
+          batch.captured.cpu(), batch.last_hidden.cpu()};
+}
+
+}  // namespace aerie
