@@ -1,14 +1,9 @@
 # How every room is compiled: warnings are errors, one precompiled header, ccache, mold.
 find_program(CCACHE ccache)
 if(CCACHE)
-  # ccache keeps precompiled headers only with these sloppiness settings. A checksum beside the header stands for it:
-  # its own bytes differ from build to build, and nothing would ever be found again.
+  # ccache keeps precompiled headers only with these sloppiness settings.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
     CCACHE_PCH_EXTSUM=true ${CCACHE})
-  file(SHA256 "${CMAKE_SOURCE_DIR}/cmake/pch.h" pch_sum)
-  file(WRITE "${CMAKE_BINARY_DIR}/CMakeFiles/aerie_pch.dir/cmake_pch.hxx.gch.sum"
-    "${pch_sum} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_BUILD_TYPE} ${AERIE_SANITIZE}\n")
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/cmake/pch.h")
 endif()
 find_program(MOLD mold)
 if(MOLD)
@@ -32,10 +27,22 @@ file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/include")
 file(CREATE_LINK "${AERIE_FMT_INCLUDE}/fmt" "${CMAKE_BINARY_DIR}/include/fmt" SYMBOLIC)
 target_include_directories(aerie_options BEFORE INTERFACE "${CMAKE_BINARY_DIR}/include")
 
-# The precompiled header has a target of its own, reused by all.
-add_library(aerie_pch OBJECT "${CMAKE_SOURCE_DIR}/cmake/pch.cpp")
-target_link_libraries(aerie_pch PUBLIC aerie_options)
-target_precompile_headers(aerie_pch PRIVATE "${CMAKE_SOURCE_DIR}/cmake/pch.h")
+# aerie_precompiled_header(TARGET HEADER INCLUDED...): a target for a precompiled header that others reuse. For ccache a
+# checksum beside it stands for it: its own bytes differ from build to build, and nothing would ever be found again.
+function(aerie_precompiled_header target header)
+  add_library(${target} OBJECT "${CMAKE_SOURCE_DIR}/cmake/pch.cpp")
+  target_link_libraries(${target} PUBLIC aerie_options)
+  target_precompile_headers(${target} PRIVATE "${header}")
+  set(sums "")
+  foreach(file "${header}" ${ARGN})
+    file(SHA256 "${file}" sum)
+    string(APPEND sums "${sum} ")
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
+  endforeach()
+  file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum"
+    "${sums}${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_BUILD_TYPE} ${AERIE_SANITIZE}\n")
+endfunction()
+aerie_precompiled_header(aerie_pch "${CMAKE_SOURCE_DIR}/cmake/pch.h")
 
 function(aerie_compile_options target)
   target_link_libraries(${target} PUBLIC aerie_options)

@@ -1,6 +1,9 @@
-// As the program runs: ATen on one thread.
+// Linked into every room's tests: ATen on one thread, as the program runs it, and where the files
+// are.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
+
+#include "tests/testing.h"
 
 namespace aerie::testing {
 namespace {
@@ -13,4 +16,16 @@ const ::testing::Environment* const environment =
     ::testing::AddGlobalTestEnvironment(new OneAtenThread);
 
 }  // namespace
+
+// The only source that knows the path: the objects of all others are the same in every checkout.
+const fs::path& source_dir() {
+  static const fs::path path = AERIE_SOURCE_DIR;
+  return path;
+}
+
+const fs::path& test_dir() {
+  static const fs::path path = source_dir() / "tests";
+  return path;
+}
+
 }  // namespace aerie::testing

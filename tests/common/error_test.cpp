@@ -2,25 +2,20 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/testing.h"
+
 namespace aerie {
 namespace {
 
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "(no error)";
-}
+using testing::error_of;
 
 TEST(Error, CarriesTheFormattedMessage) {
-  EXPECT_EQ(message_of([] { fail("{} has {} rows", "a.jsonl", 3); }), "a.jsonl has 3 rows");
+  EXPECT_EQ(error_of([] { fail("{} has {} rows", "a.jsonl", 3); }), "a.jsonl has 3 rows");
 }
 
 TEST(Error, CheckThrowsOnlyWhenTheConditionFails) {
-  EXPECT_EQ(message_of([] { AERIE_CHECK(1 + 1 == 2, "never"); }), "(no error)");
-  EXPECT_EQ(message_of([] { AERIE_CHECK(1 + 1 == 3, "{} != 3", 1 + 1); }), "2 != 3");
+  EXPECT_EQ(error_of([] { AERIE_CHECK(1 + 1 == 2, "never"); }), "no error was thrown");
+  EXPECT_EQ(error_of([] { AERIE_CHECK(1 + 1 == 3, "{} != 3", 1 + 1); }), "2 != 3");
 }
 
 TEST(Error, CheckIsOneStatement) {
@@ -30,8 +25,8 @@ TEST(Error, CheckIsOneStatement) {
     else
       AERIE_CHECK(false, "second");
   };
-  EXPECT_EQ(message_of([&] { branch(true); }), "first");
-  EXPECT_EQ(message_of([&] { branch(false); }), "second");
+  EXPECT_EQ(error_of([&] { branch(true); }), "first");
+  EXPECT_EQ(error_of([&] { branch(false); }), "second");
 }
 
 }  // namespace

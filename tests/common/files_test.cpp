@@ -8,22 +8,17 @@
 
 #include <fstream>
 
-#include "common/error.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
 class FilesTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    directory_ = fs::temp_directory_path() / fmt::format("aerie-files-{}", ::getpid());
-    fs::create_directories(directory_);
-  }
-  void TearDown() override { fs::remove_all(directory_); }
-
   void put(const std::string& name, const std::string& content) const {
     std::ofstream(directory_ / name, std::ios::binary) << content;
   }
@@ -34,16 +29,8 @@ class FilesTest : public ::testing::Test {
     }
     return found;
   }
-  static std::string message_of(const std::function<void()>& body) {
-    try {
-      body();
-    } catch (const std::exception& error) {
-      return error.what();
-    }
-    return "(no error)";
-  }
-
-  fs::path directory_;
+  const testing::Scratch scratch_;
+  const fs::path& directory_ = scratch_.path();
 };
 
 /// Runs `body` in a child that may write at most `bytes` to a file: the nearest to a full disk
@@ -79,9 +66,9 @@ TEST_F(FilesTest, ReadsWholeFilesAndNamesWhatIsNotOne) {
   const std::string content("a\0b\n", 4);
   put("file", content);
   EXPECT_EQ(read_file(directory_ / "file"), content);
-  EXPECT_EQ(message_of([&] { read_file(directory_ / "absent"); }),
+  EXPECT_EQ(error_of([&] { read_file(directory_ / "absent"); }),
             (directory_ / "absent").string() + " does not exist");
-  EXPECT_EQ(message_of([&] { read_file(directory_); }), directory_.string() + " is not a file");
+  EXPECT_EQ(error_of([&] { read_file(directory_); }), directory_.string() + " is not a file");
 }
 
 TEST_F(FilesTest, AtomicWriteReplacesAndLeavesNoTemporary) {
@@ -112,7 +99,7 @@ TEST_F(FilesTest, DirectoryAppearsWholeOrNotAtAll) {
   EXPECT_FALSE(fs::exists(target / "first"));
   EXPECT_EQ(read_file(target / "second"), "second");
 
-  EXPECT_EQ(message_of([&] {
+  EXPECT_EQ(error_of([&] {
               write_directory_atomic(target, [](const fs::path& into) {
                 write_file_atomic(into / "third", "half");
                 fail("disk full");
@@ -146,7 +133,7 @@ TEST_F(FilesTest, MapsMovesAndDropsPages) {
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(second.data()), second.size()), content);
   put("empty", "");
   EXPECT_EQ(MappedFile(directory_ / "empty").size(), 0u);
-  EXPECT_EQ(message_of([&] { MappedFile(directory_ / "absent"); }),
+  EXPECT_EQ(error_of([&] { MappedFile(directory_ / "absent"); }),
             (directory_ / "absent").string() + " does not exist");
 }
 

@@ -3,13 +3,14 @@
 
 #include "common/files.h"
 #include "configs/run_config.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
 std::vector<fs::path> recipes() {
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(fs::path(AERIE_SOURCE_DIR) / "configs")) {
+  for (const auto& entry : fs::directory_iterator(testing::source_dir() / "configs")) {
     if (entry.path().extension() == ".yaml") found.push_back(entry.path());
   }
   return found;
@@ -18,26 +19,26 @@ std::vector<fs::path> recipes() {
 TEST(Recipes, AreAllThere) {
   std::vector<std::string> names;
   for (const fs::path& path : recipes()) names.push_back(path.stem());
-  EXPECT_THAT(names, testing::IsSupersetOf({"quickstart", "llama-3.1-8b", "qwen3-8b"}));
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"quickstart", "llama-3.1-8b", "qwen3-8b"}));
 }
 
 TEST(Recipes, LoadAndSurviveARoundTrip) {
+  const testing::Scratch scratch;
   for (const fs::path& path : recipes()) {
     SCOPED_TRACE(path.string());
     const RunConfig config = load_run_config(path, {});
     EXPECT_EQ(config.output.dir, fs::path("runs") / path.stem());
     EXPECT_FALSE(config.data.heldout.empty());
 
-    const fs::path copy = fs::temp_directory_path() / (path.stem().string() + "-resolved.yaml");
+    const fs::path copy = scratch / "resolved.yaml";
     write_file_atomic(copy, to_yaml(config));
     EXPECT_EQ(to_yaml(load_run_config(copy, {})), to_yaml(config));
-    fs::remove(copy);
   }
 }
 
 TEST(Recipes, QuickstartNeverBenchesWhatItTrainsOn) {
   const auto questions = [](const char* name) {
-    const std::string text = read_file(fs::path(AERIE_SOURCE_DIR) / "configs/quickstart" / name);
+    const std::string text = read_file(testing::source_dir() / "configs/quickstart" / name);
     std::vector<std::string> found;
     for (size_t at = text.find("\"content\": "); at != std::string::npos;
          at = text.find("\"content\": ", at + 1)) {
@@ -49,7 +50,7 @@ TEST(Recipes, QuickstartNeverBenchesWhatItTrainsOn) {
   EXPECT_EQ(train.size(), 2000u);
   for (const char* name : {"bench_prompts.jsonl", "heldout_prompts.jsonl"}) {
     for (const std::string& question : questions(name)) {
-      EXPECT_THAT(train, testing::Not(testing::Contains(question))) << name;
+      EXPECT_THAT(train, ::testing::Not(::testing::Contains(question))) << name;
     }
   }
 }

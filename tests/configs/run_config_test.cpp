@@ -1,12 +1,10 @@
 #include "configs/run_config.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <fstream>
 
-#include "common/error.h"
-#include "common/files.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
@@ -19,14 +17,9 @@ class RunConfigTest : public ::testing::Test {
   // Messages name the file as it was given, so the tests read it from the working directory.
   void SetUp() override {
     before_ = fs::current_path();
-    directory_ = fs::temp_directory_path() / fmt::format("aerie-configs-{}", ::getpid());
-    fs::create_directories(directory_);
-    fs::current_path(directory_);
+    fs::current_path(scratch_.path());
   }
-  void TearDown() override {
-    fs::current_path(before_);
-    fs::remove_all(directory_);
-  }
+  void TearDown() override { fs::current_path(before_); }
 
   static RunConfig load(const std::string& text, const std::vector<std::string>& overrides = {}) {
     std::ofstream("run.yaml") << text;
@@ -34,19 +27,15 @@ class RunConfigTest : public ::testing::Test {
   }
   static std::string error_of(const std::string& text,
                               const std::vector<std::string>& overrides = {}) {
-    try {
-      load(text, overrides);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "(no error)";
+    return testing::error_of([&] { load(text, overrides); });
   }
 
   static constexpr const char* kMinimal =
       "target:\n  path: models/m\ndata:\n  train: [a.jsonl]\noutput:\n  dir: runs/x\n";
 
  private:
-  fs::path before_, directory_;
+  const testing::Scratch scratch_;
+  fs::path before_;
 };
 
 TEST_F(RunConfigTest, DefaultsFillWhatTheFileLeavesOut) {
@@ -127,7 +116,7 @@ TEST_F(RunConfigTest, WrongValuesNameTheLineAndWhatIsAllowed) {
 
 TEST_F(RunConfigTest, MalformedYamlNamesLineAndColumn) {
   EXPECT_THAT(error_of("train:\n  unroll: [1, 2\noptim:\n"),
-              testing::MatchesRegex("run\\.yaml:3:[0-9]+: not valid YAML: .*"));
+              ::testing::MatchesRegex("run\\.yaml:3:[0-9]+: not valid YAML: .*"));
   EXPECT_THAT(error_of("target:\n\tpath: m\n"),
               HasSubstr("run.yaml:2:6: not valid YAML: illegal map value"));
   EXPECT_EQ(error_of("- a\n- b\n"),

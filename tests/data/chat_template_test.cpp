@@ -6,12 +6,14 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "tests/data/text_golden.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using testing::error_of;
+using ::testing::HasSubstr;
 
 ChatTemplate open_template(const std::string& name) {
   const fs::path file = golden_text_dir() / "templates" / (name + ".jinja");
@@ -57,54 +59,43 @@ ChatTemplate make(const std::string& source) {
   return ChatTemplate(source, {{"eos_token", "</s>"}}, "test");
 }
 
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 TEST(ChatTemplate, ErrorsCarryTheTemplatesMessageOrLine) {
-  EXPECT_THAT(message_of([] { make("a\n{% if %}"); }),
-              AllOf(HasSubstr("test"), HasSubstr("line 2")));
+  EXPECT_THAT(error_of([] { make("a\n{% if %}"); }), AllOf(HasSubstr("test"), HasSubstr("line 2")));
   EXPECT_THAT(
-      message_of([] {
+      error_of([] {
         make("{{ raise_exception('no ' + messages[0].role) }}").render({{{"role", "x"}}}, false);
       }),
       AllOf(HasSubstr("test"), HasSubstr("no x")));
-  EXPECT_THAT(message_of([] {
+  EXPECT_THAT(error_of([] {
                 make("\n\n{{ messages[0].content + 1 }}").render({{{"content", "x"}}}, false);
               }),
               HasSubstr("line 3"));
-  EXPECT_THAT(message_of([] { make("x").render(Json::array({"text"}), false); }),
+  EXPECT_THAT(error_of([] { make("x").render(Json::array({"text"}), false); }),
               HasSubstr("must be an object"));
 }
 
 TEST(ChatTemplate, ClockAndGenerationTag) {
   EXPECT_THAT(make("{{ strftime_now('%Y') }}").render(Json::array(), false).text,
-              testing::MatchesRegex("20[0-9][0-9]"));
+              ::testing::MatchesRegex("20[0-9][0-9]"));
   EXPECT_TRUE(make("{%- generation -%}{%- endgeneration -%}").has_generation_tag());
   EXPECT_FALSE(make("generation {{ '{' }}").has_generation_tag());
   EXPECT_EQ(make("x").special_token("eos_token"), "</s>");
   EXPECT_EQ(make("x").special_token("bos_token"), "");
 }
 
-class TemplateFiles : public testing::Test {
+class TemplateFiles : public ::testing::Test {
  protected:
-  void SetUp() override { fs::create_directories(dir_); }
-  void TearDown() override { fs::remove_all(dir_); }
   std::string render(const Json& variables = Json::object()) {
     return ChatTemplate(dir_)
         .render({{{"role", "user"}, {"content", "hi"}}}, false, variables)
         .text;
   }
-  fs::path dir_ = fs::path(testing::TempDir()) / "aerie_template_files";
+  const testing::Scratch scratch_;
+  const fs::path& dir_ = scratch_.path();
 };
 
 TEST_F(TemplateFiles, WhereTemplatesComeFrom) {
-  EXPECT_THAT(message_of([&] { render(); }),
+  EXPECT_THAT(error_of([&] { render(); }),
               AllOf(HasSubstr(dir_.string()), HasSubstr("no chat template")));
   write_file_atomic(dir_ / "chat_template.json",
                     R"({"chat_template": "processor {{ bos_token }}"})");
@@ -127,13 +118,13 @@ TEST_F(TemplateFiles, WhereTemplatesComeFrom) {
 
 TEST_F(TemplateFiles, BrokenFilesAreNamed) {
   write_file_atomic(dir_ / "tokenizer_config.json", "{");
-  EXPECT_THAT(message_of([&] { render(); }),
+  EXPECT_THAT(error_of([&] { render(); }),
               AllOf(HasSubstr("tokenizer_config.json"), HasSubstr("not JSON")));
   write_file_atomic(dir_ / "tokenizer_config.json",
                     R"({"chat_template": [{"name": "rag", "template": "x"}]})");
-  EXPECT_THAT(message_of([&] { render(); }), HasSubstr("none is named \"default\""));
+  EXPECT_THAT(error_of([&] { render(); }), HasSubstr("none is named \"default\""));
   write_file_atomic(dir_ / "tokenizer_config.json", R"({"chat_template": [1]})");
-  EXPECT_THAT(message_of([&] { render(); }), HasSubstr("neither a string nor a list"));
+  EXPECT_THAT(error_of([&] { render(); }), HasSubstr("neither a string nor a list"));
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 namespace aerie {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 const Json kTwoTurns =
     Json::parse(R"([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}])");

@@ -5,14 +5,16 @@
 
 #include <set>
 
-#include "tests/data/scratch.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::HasSubstr;
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::Scratch;
 
-class PackerTest : public testing::Test {
+class PackerTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ShardWriter writer(dir_ / "s", 1000);

@@ -9,16 +9,19 @@
 #include "common/threads.h"
 #include "data/packer.h"
 #include "data/token_shards.h"
-#include "tests/data/scratch.h"
 #include "tests/data/text_golden.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::AllOf;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::Pair;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using testing::error_of;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+using testing::Scratch;
+using testing::smollm2_dir;
 
 std::string row(int i, int words) {
   std::string answer;
@@ -187,7 +190,7 @@ TEST(TokenShards, SeveralShardsAndBrokenOnes) {
   EXPECT_EQ(shards.key(), "key");
   EXPECT_TRUE(fs::exists(dir / "s" / "shard-00001.safetensors"));
   for (int32_t d = 0; d < 7; ++d) {
-    EXPECT_THAT(shards[d].ids, testing::Each(d));
+    EXPECT_THAT(shards[d].ids, ::testing::Each(d));
     EXPECT_EQ(shards[d].size(), d + 1);
     EXPECT_EQ(shards[d].name, fmt::format("doc{}", d));
   }

@@ -5,25 +5,18 @@
 
 #include <cstring>
 
-#include "common/error.h"
-#include "common/files.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::AllOf;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::Pair;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
 
-class Safetensors : public testing::Test {
+class Safetensors : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    file_ = fs::path(testing::TempDir()) / (std::string("aerie_") + test->name() + ".safetensors");
-  }
-  void TearDown() override { fs::remove(file_); }
-
   /// A file out of a header and a body of zeros.
   void write(const std::string& header, size_t body) {
     std::string bytes(8, '\0');
@@ -41,7 +34,8 @@ class Safetensors : public testing::Test {
     return "no error";
   }
 
-  fs::path file_;
+  const testing::Scratch scratch_;
+  const fs::path file_ = scratch_ / "model.safetensors";
 };
 
 TEST_F(Safetensors, RoundTripOfEveryType) {

@@ -2,15 +2,17 @@
 
 #include <gmock/gmock.h>
 
-#include "tests/data/scratch.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::AllOf;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::Pair;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using testing::error_of;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+using testing::Scratch;
 
 using Rows = std::vector<std::pair<std::string, int64_t>>;
 

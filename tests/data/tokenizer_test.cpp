@@ -6,11 +6,14 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "tests/data/text_golden.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::HasSubstr;
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::smollm2_dir;
 
 uint32_t crc32(std::string_view bytes) {
   uint32_t crc = ~0u;
@@ -27,7 +30,7 @@ const std::vector<std::string>& strings() {
   return all;
 }
 
-class TokenizerParity : public testing::TestWithParam<const char*> {
+class TokenizerParity : public ::testing::TestWithParam<const char*> {
  protected:
   Tokenizer tokenizer_{std::string(GetParam()) == "smollm2"
                            ? smollm2_dir()
@@ -38,7 +41,7 @@ class TokenizerParity : public testing::TestWithParam<const char*> {
   const bool covers_ = std::string_view(GetParam()).starts_with("llama");
 };
 INSTANTIATE_TEST_SUITE_P(Kinds, TokenizerParity,
-                         testing::Values("smollm2", "llama3", "qwen", "llama2", "unigram"));
+                         ::testing::Values("smollm2", "llama3", "qwen", "llama2", "unigram"));
 
 TEST_P(TokenizerParity, IdsAndTextsEqualPython) {
   ASSERT_GE(strings().size(), 2000u);
@@ -142,26 +145,16 @@ TEST(Tokenizer, StreamHoldsAnIncompleteCharacterBack) {
   EXPECT_EQ(cut_short.finish(tokenizer), "\uFFFD");
 }
 
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
 TEST(Tokenizer, BadInputIsNamed) {
-  const fs::path dir = fs::path(testing::TempDir()) / "aerie_bad_tokenizer";
-  fs::create_directories(dir);
-  EXPECT_THAT(message_of([&] { Tokenizer t(dir); }), HasSubstr((dir / "tokenizer.json").string()));
+  const testing::Scratch dir;
+  EXPECT_THAT(error_of([&] { Tokenizer t(dir.path()); }),
+              HasSubstr((dir / "tokenizer.json").string()));
   write_file_atomic(dir / "tokenizer.json", "{\"model\": 3}");
-  EXPECT_THAT(message_of([&] { Tokenizer t(dir); }), HasSubstr("not a tokenizer"));
-  fs::remove_all(dir);
+  EXPECT_THAT(error_of([&] { Tokenizer t(dir.path()); }), HasSubstr("not a tokenizer"));
   const Tokenizer tokenizer(golden_text_dir() / "tokenizers/llama3.json");
-  EXPECT_THAT(message_of([&] { tokenizer.encode("abc\xff"); }), HasSubstr("not UTF-8 at byte 3"));
+  EXPECT_THAT(error_of([&] { tokenizer.encode("abc\xff"); }), HasSubstr("not UTF-8 at byte 3"));
   const std::vector<std::string> batch = {"fine", "\xff"};
-  EXPECT_THAT(message_of([&] { tokenizer.encode_batch(batch, false, 2); }),
+  EXPECT_THAT(error_of([&] { tokenizer.encode_batch(batch, false, 2); }),
               HasSubstr("text 1 of the batch"));
 }
 

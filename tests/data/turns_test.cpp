@@ -4,15 +4,17 @@
 #include <gmock/gmock.h>
 
 #include "data/chat_encoder.h"
-#include "tests/data/scratch.h"
 #include "tests/data/text_golden.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::ElementsAre;
-using testing::ElementsAreArray;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::smollm2_dir;
 
 const Tokenizer& smollm2() {
   static const Tokenizer tokenizer(smollm2_dir());
@@ -215,7 +217,7 @@ TEST(Turns, ReasoningToolsAndForcedText) {
   Conversation conversation = conversation_of(tools.at("messages"));
   conversation.variables = tools.at("variables");
   EXPECT_THAT(supervised(ChatEncoder(all_families(), qwen3, {}), conversation),
-              ElementsAre(testing::StartsWith("<tool_call>\n{\"name\": \"get_weather\""),
+              ElementsAre(::testing::StartsWith("<tool_call>\n{\"name\": \"get_weather\""),
                           "It is 21.5 °C.<|im_end|>"));
 }
 
@@ -233,7 +235,7 @@ TEST(Turns, OptionsAndNamedMarkers) {
       ElementsAre("So long!"));
   const ChatTemplate hidden("{{ messages | length }}", Json::object(), "no_content.jinja");
   EXPECT_THAT(error_of([&] { ChatEncoder(all_families(), hidden, {}); }),
-              testing::AllOf(HasSubstr("no_content.jinja"), HasSubstr("data.assistant_header")));
+              ::testing::AllOf(HasSubstr("no_content.jinja"), HasSubstr("data.assistant_header")));
   EXPECT_NE(ChatEncoder(all_families(), chat_template, {}).fingerprint(),
             ChatEncoder(all_families(), chat_template, options).fingerprint());
 }

@@ -16,6 +16,7 @@
 #include "decoding/text_target.h"
 #include "draft_models/dialects.h"
 #include "tests/decoding/test_drafts.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
@@ -25,8 +26,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::ThrowsMessage;
 
-const fs::path kModel = fs::path(AERIE_SOURCE_DIR) / "models/SmolLM2-135M-Instruct";
-const fs::path kPrompts = fs::path(AERIE_TEST_DIR) / "data/prompts_40.jsonl";
+const fs::path kModel = testing::smollm2_dir();
+const fs::path kPrompts = testing::test_dir() / "data/prompts_40.jsonl";
 
 std::vector<Json> rows_of(const fs::path& file) {
   std::vector<Json> rows;
@@ -48,10 +49,7 @@ class Commands : public ::testing::Test {
   void SetUp() override {
     ASSERT_TRUE(fs::exists(kModel / "model.safetensors"))
         << kModel << " is not there: run scripts/fetch_smollm2.sh first";
-    std::string name = (fs::temp_directory_path() / "aerie-commands-XXXXXX").string();
-    directory_ = ::mkdtemp(name.data());
   }
-  void TearDown() override { fs::remove_all(directory_); }
 
   fs::path first_prompts(int count, const std::string& extra = {}) const {
     std::ifstream all(kPrompts);
@@ -67,7 +65,7 @@ class Commands : public ::testing::Test {
     save_draft(directory_ / "draft", draft.config, draft.params, draft.vocab);
     return directory_ / "draft";
   }
-  fs::path directory_;
+  testing::Scratch directory_;
 };
 
 TEST_F(Commands, GenerateWritesOneRowAPromptInOrderAndTheSameForEveryDecoder) {

@@ -10,6 +10,7 @@
 #include "common/files.h"
 #include "decoding/prompts.h"
 #include "decoding/row_log.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
@@ -21,16 +22,10 @@ using ::testing::ThrowsMessage;
 
 class Rows : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "aerie-rows-XXXXXX").string();
-    directory_ = ::mkdtemp(name.data());
-  }
-  void TearDown() override { fs::remove_all(directory_); }
   fs::path write(const std::string& name, const std::string& text) const {
-    std::ofstream(directory_ / name, std::ios::binary) << text;
-    return directory_ / name;
+    return directory_.write(name, text);
   }
-  fs::path directory_;
+  testing::Scratch directory_;
 };
 
 std::string content_of(const PromptRow& row) {

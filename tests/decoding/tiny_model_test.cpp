@@ -8,6 +8,7 @@
 #include "decoding/autoregressive.h"
 #include "decoding/engine.h"
 #include "tests/decoding/test_drafts.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
@@ -19,8 +20,7 @@ using testing::TestDraft;
 const std::vector<int64_t> kLayers{0, 1};
 
 std::unique_ptr<TargetModel> tiny_target(const std::string& name) {
-  return load_target(std::filesystem::path(AERIE_TEST_DIR) / "golden/models" / name, at::kCPU,
-                     at::kBFloat16);
+  return load_target(testing::golden_dir() / "models" / name, at::kCPU, at::kBFloat16);
 }
 
 std::vector<Request> random_requests(int64_t count, uint64_t seed, bool sampled) {

@@ -8,6 +8,8 @@
 #include <map>
 #include <stdexcept>
 
+#include "tests/testing.h"
+
 namespace aerie::testing {
 
 using at::Tensor;
@@ -23,9 +25,9 @@ T read_value(std::ifstream& file) {
 }
 
 inline Golden read_golden(const std::string& name) {
-  const std::string path = std::string(AERIE_TEST_DIR) + "/golden/kernels/" + name + ".bin";
+  const fs::path path = golden_dir() / "kernels" / (name + ".bin");
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error("cannot read " + path);
+  if (!file) throw std::runtime_error("cannot read " + path.string());
   Golden golden;
   const int32_t count = read_value<int32_t>(file);
   for (int32_t i = 0; i < count; ++i) {

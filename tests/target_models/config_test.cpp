@@ -18,7 +18,7 @@ class ConfigTest : public ::testing::Test {
   /// The message that reading `model` gives after `from` became `to` in its config.json.
   std::string refusal(const std::string& model, const std::string& from, const std::string& to) {
     const Scratch scratch;
-    const fs::path directory = scratch.copy_model(model);
+    const fs::path directory = copy_model(scratch, model);
     edit_text(directory / "config.json", from, to);
     return error_of([&] { load_target(directory, at::kCPU, at::kFloat); });
   }
@@ -62,7 +62,7 @@ TEST_F(ConfigTest, TransformersFourStyle) {
 
 TEST_F(ConfigTest, EndOfTextTokensOfBothFiles) {
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama");
+  const fs::path directory = copy_model(scratch, "llama");
   EXPECT_THAT(read_model_config(directory).eos_tokens, ElementsAre(2));
   write_text(directory / "generation_config.json", R"({"eos_token_id": [7, 2, 5]})");
   EXPECT_THAT(read_model_config(directory).eos_tokens, ElementsAre(2, 5, 7));

@@ -19,7 +19,7 @@ class ParamsTest : public ::testing::Test {
   template <typename Change>
   std::string refusal(const std::string& model, const Change& change) {
     const Scratch scratch;
-    const fs::path directory = scratch.copy_model(model), file = directory / "model.safetensors";
+    const fs::path directory = copy_model(scratch, model), file = directory / "model.safetensors";
     Tensors tensors;
     {
       const SafetensorsFile old(file);
@@ -69,7 +69,7 @@ TEST_F(ParamsTest, HarmlessLeftOvers) {
             "no error was thrown");
   // The same file for a tied head: an untied lm_head in it is a copy that nobody reads.
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama");
+  const fs::path directory = copy_model(scratch, "llama");
   edit_text(directory / "config.json", "\"tie_word_embeddings\": false",
             "\"tie_word_embeddings\": true");
   EXPECT_EQ(error_of([&] { load_target(directory, at::kCPU, at::kFloat); }), "no error was thrown");
@@ -77,7 +77,7 @@ TEST_F(ParamsTest, HarmlessLeftOvers) {
 
 TEST_F(ParamsTest, TruncatedFile) {
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama"), file = directory / "model.safetensors";
+  const fs::path directory = copy_model(scratch, "llama"), file = directory / "model.safetensors";
   fs::resize_file(file, fs::file_size(file) / 2);
   EXPECT_THAT(error_of([&] { load_target(directory, at::kCPU, at::kFloat); }),
               AllOf(HasSubstr(file.string()), HasSubstr("truncated")));
@@ -85,7 +85,7 @@ TEST_F(ParamsTest, TruncatedFile) {
 
 TEST_F(ParamsTest, DamagedHeader) {
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama"), file = directory / "model.safetensors";
+  const fs::path directory = copy_model(scratch, "llama"), file = directory / "model.safetensors";
   std::string bytes = read_file(file);
   bytes[9] = '?';
   write_text(file, bytes);
@@ -95,7 +95,7 @@ TEST_F(ParamsTest, DamagedHeader) {
 
 TEST_F(ParamsTest, NoWeights) {
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama");
+  const fs::path directory = copy_model(scratch, "llama");
   fs::remove(directory / "model.safetensors");
   EXPECT_THAT(error_of([&] { load_target(directory, at::kCPU, at::kFloat); }),
               AllOf(HasSubstr(directory.string()), HasSubstr("model.safetensors")));
@@ -103,7 +103,7 @@ TEST_F(ParamsTest, NoWeights) {
 
 TEST_F(ParamsTest, MissingShard) {
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama3_rope_tied");
+  const fs::path directory = copy_model(scratch, "llama3_rope_tied");
   fs::remove(directory / "model-00002-of-00002.safetensors");
   EXPECT_THAT(error_of([&] { load_target(directory, at::kCPU, at::kFloat); }),
               HasSubstr("model-00002-of-00002.safetensors does not exist"));
@@ -111,7 +111,7 @@ TEST_F(ParamsTest, MissingShard) {
 
 TEST_F(ParamsTest, IndexNamesWhatNoShardHolds) {
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama3_rope_tied");
+  const fs::path directory = copy_model(scratch, "llama3_rope_tied");
   edit_text(directory / "model.safetensors.index.json", "\"model.norm.weight\"",
             "\"model.other.weight\"");
   EXPECT_THAT(error_of([&] { load_target(directory, at::kCPU, at::kFloat); }),
@@ -120,7 +120,7 @@ TEST_F(ParamsTest, IndexNamesWhatNoShardHolds) {
 
 TEST_F(ParamsTest, TensorInTwoShards) {
   const Scratch scratch;
-  const fs::path directory = scratch.copy_model("llama3_rope_tied");
+  const fs::path directory = copy_model(scratch, "llama3_rope_tied");
   const fs::path first = directory / "model-00001-of-00002.safetensors";
   fs::copy_file(first, directory / "model-00002-of-00002.safetensors",
                 fs::copy_options::overwrite_existing);

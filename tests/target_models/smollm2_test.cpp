@@ -3,6 +3,7 @@
 // that truth must not exceed the distance of transformers' own bf16 run by more than a quarter.
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <iostream>
 
 #include "tests/target_models/testing.h"
@@ -13,13 +14,27 @@ namespace {
 constexpr int kPrompts = 3;
 const std::vector<int64_t> kCaptured{1, 14, 26};
 
+double distance(const Tensor& a, const Tensor& b) { return (a - b).norm().item<double>(); }
+
+/// Bytes that belong to this process alone, the mapped file not counted.
+int64_t anonymous_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    int64_t kib = 0;
+    if (word == "RssAnon:" && status >> kib) return kib * 1024;
+  }
+  fail("/proc/self/status holds no RssAnon");
+}
+
 class SmolLM2 : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    const fs::path directory = fs::path(AERIE_SOURCE_DIR) / "models/SmolLM2-135M-Instruct";
+    const fs::path directory = smollm2_dir();
     ASSERT_TRUE(fs::exists(directory / "model.safetensors"))
         << directory << " is not there: run scripts/fetch_smollm2.sh first";
+    const int64_t before = anonymous_bytes();
     model_ = load_target(directory, at::kCPU, at::kBFloat16).release();
+    loaded_bytes_ = anonymous_bytes() - before;
   }
   static void TearDownTestSuite() {
     delete model_;
@@ -39,12 +54,37 @@ class SmolLM2 : public ::testing::Test {
     return model_->forward(input);
   }
 
+  /// Logits of every row, the prompt going through a cache in chunks that end at `ends`.
+  Tensor paged_logits(int prompt, const std::vector<int64_t>& ends) const {
+    const ModelConfig& config = model_->config();
+    KvPool pool = ops::make_kv_pool(config.layers, 8, config.kv_heads, config.head_dim,
+                                    at::kBFloat16, at::kCPU);
+    std::vector<Tensor> logits;
+    int64_t begin = 0;
+    for (const int64_t end : ends) {
+      ForwardInput input;
+      input.tokens = value(prompt, "tokens").slice(0, begin, end);
+      input.positions = at::arange(begin, end, at::kLong);
+      input.kv = &pool;
+      input.layout.q_start = int32s({0, end - begin});
+      input.layout.kv_len = int32s({end});
+      input.layout.pages = int32s({0, 1, 2, 3, 4, 5, 6, 7}).unsqueeze(0);
+      input.layout.slots = input.positions;
+      input.layout.max_q = end - begin;
+      input.layout.max_kv = end;
+      input.logit_rows = at::arange(end - begin, at::kLong);
+      logits.push_back(model_->forward(input).logits);
+      begin = end;
+    }
+    return at::cat(logits);
+  }
+
   static TargetModel* model_;
+  static int64_t loaded_bytes_;
   std::map<std::string, Tensor> values_;
 };
 TargetModel* SmolLM2::model_ = nullptr;
-
-double distance(const Tensor& a, const Tensor& b) { return (a - b).norm().item<double>(); }
+int64_t SmolLM2::loaded_bytes_ = 0;
 
 TEST_F(SmolLM2, LogitsEqualTransformers) {
   for (int i = 0; i < kPrompts; ++i) {
@@ -77,6 +117,27 @@ TEST_F(SmolLM2, CapturedStatesEqualTransformers) {
         ours, theirs);
     EXPECT_LE(ours, 1.25 * theirs);
   }
+}
+
+/// What a decoding engine runs: wherever a prompt is cut, every row has the same bits, and they are
+/// as near to the truth as those of the prompt without a cache.
+TEST_F(SmolLM2, PagedChunksEqualTheWholePromptAndTransformers) {
+  for (int i = 0; i < kPrompts; ++i) {
+    const int64_t length = value(i, "tokens").numel();
+    const Tensor whole = paged_logits(i, {length});
+    EXPECT_TRUE(whole.equal(paged_logits(i, {21, length})));
+    EXPECT_TRUE(whole.equal(paged_logits(i, {1, 17, 34, length - 1, length})));
+    const Tensor last = whole[-1].index_select(0, value(i, "top_ids"));
+    const double theirs = distance(value(i, "top_bf16"), value(i, "top_f32"));
+    EXPECT_LE(distance(last, value(i, "top_f32")), 1.25 * theirs);
+  }
+}
+
+TEST_F(SmolLM2, ResidentMemoryIsAboutTheWeights) {
+  const int64_t weights = 134515008 * int64_t{2};  // parameters, the tied head counted once
+  std::cout << fmt::format("loading took {} MB of own memory for {} MB of weights\n",
+                           loaded_bytes_ >> 20, weights >> 20);
+  EXPECT_LE(loaded_bytes_, weights * 5 / 4);
 }
 
 TEST_F(SmolLM2, OnlyTheAskedRowsAreProjected) {

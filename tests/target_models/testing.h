@@ -1,4 +1,4 @@
-// What the tests of target models share: goldens, layouts, scratch directories.
+// What the tests of target models share: goldens, layouts.
 #pragma once
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
@@ -14,12 +14,11 @@
 #include "common/files.h"
 #include "data/safetensors.h"
 #include "target_models/model.h"
+#include "tests/testing.h"
 
 namespace aerie::testing {
 
 using at::Tensor;
-
-inline fs::path golden_dir() { return fs::path(AERIE_TEST_DIR) / "golden"; }
 
 inline std::map<std::string, Tensor> read_values(const fs::path& file) {
   std::map<std::string, Tensor> values;
@@ -30,24 +29,11 @@ inline std::map<std::string, Tensor> read_values(const fs::path& file) {
   return values;
 }
 
-/// A directory of the test's own, removed with it.
-class Scratch {
- public:
-  Scratch() {
-    std::string name = (fs::temp_directory_path() / "aerie-test-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Scratch() { fs::remove_all(path_); }
-  const fs::path& path() const { return path_; }
-  /// A writable copy of a golden model.
-  fs::path copy_model(const std::string& name) const {
-    fs::copy(golden_dir() / "models" / name, path_ / name, fs::copy_options::recursive);
-    return path_ / name;
-  }
-
- private:
-  fs::path path_;
-};
+/// A writable copy of a golden model.
+inline fs::path copy_model(const Scratch& scratch, const std::string& name) {
+  fs::copy(golden_dir() / "models" / name, scratch / name, fs::copy_options::recursive);
+  return scratch / name;
+}
 
 inline void write_text(const fs::path& file, const std::string& text) {
   std::ofstream(file, std::ios::binary) << text;
@@ -60,17 +46,6 @@ inline void edit_text(const fs::path& file, const std::string& from, const std::
   ASSERT_NE(at, std::string::npos) << file << " holds no " << from;
   text.replace(at, from.size(), to);
   write_text(file, text);
-}
-
-/// The message of the Error that `action` throws.
-template <typename Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error was thrown";
 }
 
 inline Tensor int32s(const std::vector<int64_t>& values) {

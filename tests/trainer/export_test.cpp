@@ -4,13 +4,13 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "draft_models/dialects.h"
-#include "tiny_run.h"
+#include "tests/trainer/tiny_run.h"
 #include "trainer/commands.h"
 
 namespace aerie {
 namespace {
 
-using testing::TemporaryDirectory;
+using testing::Scratch;
 using testing::tiny_run;
 
 class Export : public ::testing::Test {
@@ -23,8 +23,8 @@ class Export : public ::testing::Test {
   }
   ExportFlags flags(const char* output, const char* format = "vllm") const {
     ExportFlags flags;
-    flags.checkpoint = directory_.path() / "run" / "latest";
-    flags.output = directory_.path() / output;
+    flags.checkpoint = directory_ / "run" / "latest";
+    flags.output = directory_ / output;
     flags.format = format;
     return flags;
   }
@@ -41,15 +41,15 @@ class Export : public ::testing::Test {
     }
     return "";
   }
-  TemporaryDirectory directory_;
+  Scratch directory_;
 };
 
 TEST_F(Export, ReadsBackAsTheCheckpointsDraft) {
   export_command(flags("draft"));
-  check(directory_.path() / "draft");
-  const ModelConfig target = read_model_config(directory_.path() / "target");
-  const LoadedDraft own = load_draft(directory_.path() / "run/latest/draft", target);
-  const LoadedDraft exported = load_draft(directory_.path() / "draft", target);
+  check(directory_ / "draft");
+  const ModelConfig target = read_model_config(directory_ / "target");
+  const LoadedDraft own = load_draft(directory_ / "run/latest/draft", target);
+  const LoadedDraft exported = load_draft(directory_ / "draft", target);
   for (const auto& [name, tensor] : own.params.tensors) {
     EXPECT_TRUE(tensor.equal(exported.params.at(name))) << name;
   }
@@ -59,26 +59,26 @@ TEST_F(Export, SglangsDialectNamesTheSameLayers) {
   export_command(flags("vllm", "vllm"));
   export_command(flags("sglang", "sglang"));
   const auto ids = [&](const char* name) {
-    return nlohmann::json::parse(read_file(directory_.path() / name / "config.json"))
+    return nlohmann::json::parse(read_file(directory_ / name / "config.json"))
         .at("eagle_config")
         .at("eagle_aux_hidden_state_layer_ids");
   };
   EXPECT_EQ(ids("vllm"), nlohmann::json({2, 4, 5}));
   EXPECT_EQ(ids("sglang"), nlohmann::json({1, 3, 4}));
-  EXPECT_EQ(read_draft_config(directory_.path() / "sglang").capture_layers,
-            read_draft_config(directory_.path() / "vllm").capture_layers);
+  EXPECT_EQ(read_draft_config(directory_ / "sglang").capture_layers,
+            read_draft_config(directory_ / "vllm").capture_layers);
 }
 
 TEST_F(Export, ATruncatedFileIsRefused) {
   export_command(flags("draft"));
-  const fs::path file = directory_.path() / "draft" / "model.safetensors";
+  const fs::path file = directory_ / "draft" / "model.safetensors";
   fs::resize_file(file, fs::file_size(file) - 100);
-  EXPECT_NE(refusal(directory_.path() / "draft").find("model.safetensors"), std::string::npos);
+  EXPECT_NE(refusal(directory_ / "draft").find("model.safetensors"), std::string::npos);
 }
 
 TEST_F(Export, NotANumberIsRefused) {
   export_command(flags("draft"));
-  const fs::path file = directory_.path() / "draft" / "model.safetensors";
+  const fs::path file = directory_ / "draft" / "model.safetensors";
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   {
     const SafetensorsFile opened(file);
@@ -88,12 +88,12 @@ TEST_F(Export, NotANumberIsRefused) {
     }
   }
   write_safetensors(file, tensors);
-  EXPECT_NE(refusal(directory_.path() / "draft").find("norm.weight"), std::string::npos);
+  EXPECT_NE(refusal(directory_ / "draft").find("norm.weight"), std::string::npos);
 }
 
 TEST_F(Export, WhatIsNoCheckpointIsRefused) {
   ExportFlags wrong = flags("draft");
-  wrong.checkpoint = directory_.path() / "target";
+  wrong.checkpoint = directory_ / "target";
   EXPECT_THROW(export_command(wrong), Error);
   EXPECT_FALSE(fs::exists(wrong.output));
 }

@@ -10,14 +10,14 @@
 
 #include "common/error.h"
 #include "common/log.h"
-#include "tiny_run.h"
+#include "tests/trainer/tiny_run.h"
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
 
 namespace aerie {
 namespace {
 
-using testing::TemporaryDirectory;
+using testing::Scratch;
 using testing::tiny_run;
 
 constexpr const char* kRunVariable = "AERIE_TEST_RUN_DIRECTORY";
@@ -77,8 +77,8 @@ class Resume : public ::testing::Test {
     log_quiet();
     ASSERT_EQ(wait_for(start_run(directory_.path(), "whole")), 0);
   }
-  fs::path run(const char* name) const { return directory_.path() / name; }
-  TemporaryDirectory directory_;
+  fs::path run(const char* name) const { return directory_ / name; }
+  Scratch directory_;
 };
 
 TEST_F(Resume, IsExactAfterSigkillAtRandomMoments) {
@@ -132,7 +132,7 @@ TEST_F(Resume, IsRefusedWithTheDiffWhereTheConfigurationDiffers) {
 }
 
 TEST_F(Resume, IsRefusedWhereTheDataHaveChanged) {
-  std::ofstream(directory_.path() / "train.jsonl", std::ios::app)
+  std::ofstream(directory_ / "train.jsonl", std::ios::app)
       << R"({"id":"new","conversations":[{"role":"user","content":"hi"},)"
       << R"({"role":"assistant","content":"a new answer"}]})"
       << "\n";

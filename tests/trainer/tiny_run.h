@@ -10,24 +10,9 @@
 #include "common/files.h"
 #include "configs/run_config.h"
 #include "data/safetensors.h"
+#include "tests/testing.h"
 
 namespace aerie::testing {
-
-/// A directory that goes away with the test.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (fs::temp_directory_path() / "aerie-trainer-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 constexpr int64_t kTinyHidden = 32, kTinyInner = 48, kTinyLayers = 8, kTinyHeads = 2,
                   kTinyHeadDim = 16;

@@ -3,15 +3,17 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <limits>
 
 #include "common/error.h"
-#include "tiny_run.h"
+#include "tests/testing.h"
+#include "tests/trainer/tiny_draft.h"
 
 namespace aerie {
 namespace {
 
-using testing::TemporaryDirectory;
+using testing::Scratch;
 using ::testing::TestInfo;
 
 constexpr int64_t kVocab = 40, kHidden = 16, kRows = 24;
@@ -37,22 +39,6 @@ class HeadOnlyTarget : public TargetModel {
   Tensor weight_;
   ops::LinearWeight head_;
 };
-
-DraftConfig draft_config() {
-  DraftConfig config;
-  config.hidden = config.target_hidden = kHidden;
-  config.intermediate = 24;
-  config.heads = 2;
-  config.kv_heads = 1;
-  config.head_dim = 8;
-  config.target_layers = 8;
-  config.vocab = kVocab;
-  config.draft_vocab = 30;
-  config.max_position = 64;
-  config.rms_norm_eps = 1e-5;
-  config.capture_layers = {1, 3, 5};
-  return config;
-}
 
 TrainBatch make_batch(int64_t seed) {
   at::manual_seed(seed);
@@ -107,13 +93,16 @@ class TrainerTest : public ::testing::Test {
   std::unique_ptr<Trainer> trainer(HiddenStateSource& source,
                                    HiddenStateSource* heldout = nullptr) {
     const VocabMap vocab = make_vocab_map(at::arange(30) + 5, kVocab);
-    TrainerParts parts{config_, target_, draft_config(), vocab, source,
-                       heldout, {},      measure_,       {},    at::kFloat};
+    TrainerParts parts{config_,   target_,  testing::tiny_draft(kHidden, kVocab, 30),
+                       vocab,     source,   heldout,
+                       {},        measure_, {},
+                       at::kFloat};
     if (measure_) parts.prompts = {{1, 2, 3}};
-    return std::make_unique<Trainer>(std::move(parts), init_draft(draft_config(), {}, 4));
+    return std::make_unique<Trainer>(std::move(parts),
+                                     init_draft(testing::tiny_draft(kHidden, kVocab, 30), {}, 4));
   }
 
-  TemporaryDirectory directory_;
+  Scratch directory_;
   RunConfig config_;
   HeadOnlyTarget target_;
   MeasureAcceptance measure_;
@@ -213,8 +202,8 @@ TEST_F(TrainerTest, BestIsByMeasuredAcceptanceNotByLoss) {
   EXPECT_EQ(trainer->state().best.step, 4);
   EXPECT_EQ(trainer->state().best.value, 1.9);
   EXPECT_EQ(trainer->state().best.metric, "acceptance");
-  EXPECT_EQ(read_state(directory_.path() / "best").step, 4);
-  EXPECT_EQ(read_state(directory_.path() / "latest").step, 6);
+  EXPECT_EQ(read_state(directory_ / "best").step, 4);
+  EXPECT_EQ(read_state(directory_ / "latest").step, 6);
 }
 
 TEST_F(TrainerTest, EvaluationChangesNothing) {
@@ -233,7 +222,7 @@ TEST_F(TrainerTest, EvaluationChangesNothing) {
 TEST_F(TrainerTest, MetricsHaveALineAStep) {
   ListSource source(std::vector<TrainBatch>(3, make_batch(1)));
   trainer(source)->run();
-  std::ifstream file(directory_.path() / "metrics.jsonl");
+  std::ifstream file(directory_ / "metrics.jsonl");
   int64_t step = 0;
   for (std::string line; std::getline(file, line);) {
     const auto json = nlohmann::json::parse(line);

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "data/safetensors.h"
-#include "dense_unroll.h"
+#include "tests/testing.h"
+#include "tests/trainer/dense_unroll.h"
+#include "tests/trainer/tiny_draft.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
 #include "trainer/schedule.h"
@@ -15,22 +17,6 @@ namespace {
 
 constexpr int64_t kUnroll = 4;
 constexpr double kDecay = 0.8;
-
-DraftConfig tiny_config(int64_t vocab, int64_t draft_vocab) {
-  DraftConfig config;
-  config.hidden = config.target_hidden = 16;
-  config.intermediate = 24;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.head_dim = 8;
-  config.target_layers = 8;
-  config.vocab = vocab;
-  config.draft_vocab = draft_vocab;
-  config.max_position = 128;
-  config.rms_norm_eps = 1e-5;
-  config.capture_layers = {1, 3, 5};
-  return config;
-}
 
 /// A draft's parameters under `prefix` of the golden file, its pairs joined as the draft has them.
 DraftParams golden_params(const SafetensorsFile& file, const std::string& prefix,
@@ -85,8 +71,8 @@ class GoldenTtt : public ::testing::Test {
     return optim;
   }
 
-  SafetensorsFile file_{AERIE_TEST_DIR "/golden/ttt.safetensors"};
-  DraftConfig config_ = tiny_config(12, 9);
+  SafetensorsFile file_{testing::golden_dir() / "ttt.safetensors"};
+  DraftConfig config_ = testing::tiny_draft(16, 12, 9);
   TrainBatch batch_ = golden_batch(file_);
   UnrollPlan plan_ = plan_of(batch_, kUnroll);
   VocabMap vocab_ = make_vocab_map(file_.tensor("draft_to_target"), 12);
@@ -179,7 +165,7 @@ TrainBatch in_double(TrainBatch batch) {
 
 TEST(RowSparseUnroll, EqualsTheDenseFormInLossAndEveryGradient) {
   at::manual_seed(11);
-  const DraftConfig config = tiny_config(50, 30);
+  const DraftConfig config = testing::tiny_draft(16, 50, 30);
   const VocabMap vocab = make_vocab_map(std::get<0>(at::randperm(50).narrow(0, 0, 30).sort()), 50);
   for (const std::vector<int64_t>& lengths :
        {std::vector<int64_t>{40}, {7, 23, 1, 18}, {2, 3, 5, 8, 13, 21}}) {
@@ -208,6 +194,46 @@ TEST(RowSparseUnroll, EqualsTheDenseFormInLossAndEveryGradient) {
     for (const auto& [name, tensor] : sparse.tensors) {
       EXPECT_LE(relative_error(tensor.grad(), dense.at(name).grad()), 1e-5) << name;
     }
+  }
+}
+
+/// Gradients of one batch, by parameter, computed in `type`.
+DraftParams gradients_in(at::ScalarType type, const DraftConfig& config, const TrainBatch& batch,
+                         const VocabMap& vocab, const Tensor& embed, const Tensor& head) {
+  DraftParams params =
+      init_draft(config, {{"lm_head.weight", head.index_select(0, vocab.draft_to_target)}}, 3);
+  for (auto& [name, tensor] : params.tensors) tensor.requires_grad_(true);
+  const ops::LinearWeight packed = ops::pack_linear(head.to(type));
+  const Eagle3Draft draft = Eagle3Draft::trainable(config, params, embed.to(type), type);
+  TrainBatch typed = batch;
+  typed.captured = batch.captured.to(type);
+  typed.last_hidden = batch.last_hidden.to(type);
+  ttt_loss(draft, typed, plan_of(batch, 4), {&packed, &vocab}, step_weights(0.8, 4))
+      .total.backward();
+  DraftParams gradients;
+  for (const auto& [name, tensor] : params.tensors)
+    gradients.tensors.emplace_back(name, tensor.grad());
+  return gradients;
+}
+
+TEST(Bf16Unroll, GradientsPointWhereF32Does) {
+  at::manual_seed(5);
+  DraftConfig config = testing::tiny_draft(576, 3000, 1000);
+  config.intermediate = 1536;
+  config.heads = 9;
+  config.kv_heads = 3;
+  config.head_dim = 64;
+  config.max_position = 512;
+  const VocabMap vocab = make_vocab_map(at::arange(1000) * 3, 3000);
+  const TrainBatch batch = random_batch(config, {130, 70, 200});
+  const Tensor embed = at::randn({3000, 576}) * 0.1, head = at::randn({3000, 576}) * 0.1;
+  const DraftParams wide = gradients_in(at::kFloat, config, batch, vocab, embed, head);
+  const DraftParams narrow = gradients_in(at::kBFloat16, config, batch, vocab, embed, head);
+  for (const auto& [name, expected] : wide.tensors) {
+    const Tensor actual = narrow.at(name).flatten(), want = expected.flatten();
+    const double cosine = (actual.dot(want) / (actual.norm() * want.norm())).item<double>();
+    EXPECT_GT(cosine, 0.99) << name;
+    EXPECT_NEAR((actual.norm() / want.norm()).item<double>(), 1.0, 0.03) << name;
   }
 }
 
