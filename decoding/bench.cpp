@@ -2,7 +2,6 @@
 #include "decoding/bench.h"
 
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -11,12 +10,12 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/progress.h"
-#include "common/threads.h"
 #include "decoding/acceptance_count.h"
 #include "decoding/autoregressive.h"
 #include "decoding/clock.h"
 #include "decoding/commands.h"
 #include "decoding/text_target.h"
+#include "kernels/machine.h"
 
 namespace aerie {
 
@@ -34,17 +33,11 @@ struct Material {
   std::vector<Request> requests;
 };
 
-std::vector<std::pair<std::string, std::string>> describe_machine() {
-  std::ifstream cpuinfo("/proc/cpuinfo");
-  std::string line, cpu = "unknown";
-  while (std::getline(cpuinfo, line)) {
-    if (line.rfind("model name", 0) == 0) {
-      cpu = line.substr(line.find(':') + 2);
-      break;
-    }
-  }
-  return {{"cpu", cpu},
-          {"threads", std::to_string(num_threads())},
+std::vector<std::pair<std::string, std::string>> machine_facts() {
+  const Machine machine = describe_machine();
+  return {{"cpu", machine.cpu},
+          {"instructions", machine.instructions},
+          {"threads", std::to_string(machine.threads)},
           {"read_bandwidth_gb_s", fmt::format("{:.1f}", ops::measure_read_bandwidth() / 1e9)}};
 }
 
@@ -211,7 +204,7 @@ void bench_command(const BenchFlags& flags) {
   BenchReport report{flags.target.string(),
                      flags.draft.string(),
                      flags.input.string(),
-                     describe_machine(),
+                     machine_facts(),
                      flags.max_new_tokens,
                      flags.ignore_eos,
                      {},

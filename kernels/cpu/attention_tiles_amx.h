@@ -26,6 +26,25 @@ class FullTiles {
   FullTiles& operator=(const FullTiles&) = delete;
 };
 
+/// Scores of 16 rows against `chunks` x 32 others, in f32 and as bf16 weights. Neither has a power
+/// of two between its rows: they lie in different cache sets.
+struct ScoreShape {
+  int64_t chunks, width = chunks * 32, strip = width + 16, weight_stride = width + 32;
+};
+
+/// Up to 16 queries of a document, and the base keys that the last of them sees.
+struct QueryTile {
+  int64_t begin, count;
+  ScoreShape scores;
+};
+
+inline QueryTile query_tile(const AttentionView& in, const AttentionDocument& document,
+                            int64_t tile) {
+  const int64_t begin = document.begin + tile,
+                count = std::min(kAttentionTile, document.queries - tile);
+  return {begin, count, {(in.row[begin + count - 1] - document.first + 32) / 32}};
+}
+
 /// 16 rows (those from `count` on are zero) of d elements -> d/32 tiles [16 pairs of d][16
 /// rows][2].
 inline void pack_turned(bf16* tiles, const bf16* source, int64_t stride, int64_t count, int64_t d) {
@@ -38,6 +57,13 @@ inline void pack_turned(bf16* tiles, const bf16* source, int64_t stride, int64_t
     transpose16(rows);
     for (int64_t i = 0; i < 16; ++i) _mm512_storeu_si512(tiles + i * 32, rows[i]);
   }
+}
+
+/// The same for the two halves of a chunk of 32 rows.
+inline void pack_turned_chunk(bf16* tiles, const bf16* source, int64_t stride, int64_t count,
+                              int64_t d) {
+  pack_turned(tiles, source, stride, std::min<int64_t>(count, 16), d);
+  pack_turned(tiles + 16 * d, source + 16 * stride, stride, count - 16, d);
 }
 
 /// 32 rows (those from `count` on are zero) of d elements -> d/16 tiles [16 pairs of rows][16 of

@@ -97,8 +97,7 @@ void pack_queries_amx(const AttentionView& in, const AttentionPacks& packs,
   const int64_t padded = head * in.padded_queries + document.query_at + chunk,
                 target = padded * in.d;
   const auto pack = [&](bf16* turned, bf16* paired, const bf16* from) {
-    pack_turned(turned + target, from + source, stride, std::min<int64_t>(count, 16), in.d);
-    pack_turned(turned + target + 16 * in.d, from + source + 16 * stride, stride, count - 16, in.d);
+    pack_turned_chunk(turned + target, from + source, stride, count, in.d);
     pack_paired(paired + target, from + source, stride, count, in.d);
   };
   pack(packs.q_turned, packs.q_paired, in.q);
@@ -119,11 +118,9 @@ void attention_backward_queries_amx(const AttentionView& in, const AttentionPack
                                     const AttentionBackward& io, const AttentionDocument& document,
                                     int64_t tile, int64_t kv_head, float* work) {
   const FullTiles tiles;
-  const int64_t d = in.d, count = std::min(kAttentionTile, document.queries - tile),
-                begin = document.begin + tile;
-  const int64_t chunks = (in.row[begin + count - 1] - document.first + 32) / 32,
-                width = chunks * 32;
-  const int64_t strip = width + 16, weight_stride = width + 32;
+  const auto [begin, count, shape] = query_tile(in, document, tile);
+  const auto [chunks, width, strip, weight_stride] = shape;
+  const int64_t d = in.d;
   float *scores = work, *d_p = scores + 16 * strip;
   auto* d_scores = reinterpret_cast<bf16*>(d_p + 16 * strip);
   float* dq = reinterpret_cast<float*>(d_scores + 16 * weight_stride);
@@ -166,8 +163,8 @@ void attention_backward_keys_amx(const AttentionView& in, const AttentionPacks& 
   const int64_t d = in.d, count = std::min(kAttentionTile, document.keys - tile),
                 key = document.first + tile;
   const int64_t first = first_at(in.row + document.begin, document.queries, key) / 32 * 32;
-  const int64_t chunks = (document.queries - first + 31) / 32, width = chunks * 32;
-  const int64_t strip = width + 16, weight_stride = width + 32;
+  const auto [chunks, width, strip, weight_stride] =
+      ScoreShape{(document.queries - first + 31) / 32};
   float *dk = work, *dv = dk + 16 * d, *scores = dv + 16 * d, *d_p = scores + 16 * strip;
   auto* p = reinterpret_cast<bf16*>(d_p + 16 * strip);
   bf16 *d_scores = p + 16 * weight_stride, *k = d_scores + 16 * weight_stride, *v = k + 16 * d;

@@ -61,13 +61,10 @@ void pack_keys_amx(const AttentionView& in, const AttentionPacks& packs,
                 count = std::min(kAttentionChunk, document.keys - chunk);
   const int64_t source = (document.first + chunk) * stride + kv_head * in.d;
   const int64_t target = (kv_head * in.padded_keys + document.key_at + chunk) * in.d;
-  const auto turn = [&](bf16* to, const bf16* from) {
-    if (to == nullptr) return;
-    pack_turned(to + target, from + source, stride, std::min<int64_t>(count, 16), in.d);
-    pack_turned(to + target + 16 * in.d, from + source + 16 * stride, stride, count - 16, in.d);
-  };
-  turn(packs.k_turned, in.k);
-  turn(packs.v_turned, in.v);
+  if (packs.k_turned)
+    pack_turned_chunk(packs.k_turned + target, in.k + source, stride, count, in.d);
+  if (packs.v_turned)
+    pack_turned_chunk(packs.v_turned + target, in.v + source, stride, count, in.d);
   if (packs.k_paired) pack_paired(packs.k_paired + target, in.k + source, stride, count, in.d);
   if (packs.v_paired) pack_paired(packs.v_paired + target, in.v + source, stride, count, in.d);
 }
@@ -76,12 +73,9 @@ void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
                            const AttentionForward& io, const AttentionDocument& document,
                            int64_t tile, int64_t kv_head, float* work) {
   const FullTiles tiles;
-  const int64_t d = in.d, count = std::min(kAttentionTile, document.queries - tile),
-                begin = document.begin + tile;
-  const int64_t chunks = (in.row[begin + count - 1] - document.first + 32) / 32,
-                width = chunks * 32;
-  const int64_t strip = width + 16,
-                weight_stride = width + 32;  // not a power of two: rows in different cache sets
+  const auto [begin, count, shape] = query_tile(in, document, tile);
+  const auto [chunks, width, strip, weight_stride] = shape;
+  const int64_t d = in.d;
   float* scores = work;
   auto* weights = reinterpret_cast<bf16*>(scores + 16 * strip);
   float* sums = reinterpret_cast<float*>(weights + 16 * weight_stride);

@@ -4,9 +4,8 @@
 
 #include <map>
 
-#include "common/files.h"
 #include "data/hidden_store_writer.h"
-#include "scratch.h"
+#include "tests/testing.h"
 
 namespace aerie::testing {
 

@@ -2,20 +2,17 @@
 
 #include <gmock/gmock.h>
 
-#include "common/error.h"
+#include "kernels/dtype.h"
+#include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 std::string error_of(const std::string& text) {
-  try {
-    return "parsed as " + parse_device(text).str();
-  } catch (const Error& error) {
-    return error.what();
-  }
+  return testing::error_of([&] { parse_device(text); });
 }
 
 TEST(Device, CpuNeedsNothing) { EXPECT_EQ(parse_device("cpu"), at::Device(at::kCPU)); }
@@ -31,11 +28,18 @@ TEST(Device, AnythingElseIsRefusedByName) {
   }
 }
 
+TEST(Dtype, IsOneOfTwo) {
+  EXPECT_EQ(parse_dtype("bfloat16"), at::kBFloat16);
+  EXPECT_EQ(parse_dtype("float32"), at::kFloat);
+  EXPECT_EQ(testing::error_of([] { parse_dtype("fp16"); }),
+            "--dtype fp16 is not known: choose bfloat16 or float32");
+}
+
 // Where this build has no CUDA side, where the machine has no device, and where it has fewer.
 TEST(Device, DeviceThatIsNotThereIsRefusedWithTheFix) {
   EXPECT_THAT(error_of("cuda:99"),
               AllOf(HasSubstr("--device cuda"),
-                    testing::AnyOf(HasSubstr("use --device cpu"), HasSubstr("use cuda:0 to"))));
+                    ::testing::AnyOf(HasSubstr("use --device cpu"), HasSubstr("use cuda:0 to"))));
 }
 
 }  // namespace

@@ -11,13 +11,13 @@
 #include <random>
 
 #include "common/log.h"
-#include "tiny_run.h"
+#include "tests/trainer/tiny_run.h"
 #include "trainer/commands.h"
 
 namespace aerie {
 namespace {
 
-using testing::TemporaryDirectory;
+using testing::Scratch;
 
 constexpr const char* kRunVariable = "AERIE_TEST_DUMP_DIRECTORY";
 constexpr const char* kNameVariable = "AERIE_TEST_DUMP_NAME";
@@ -76,7 +76,7 @@ class Dump : public ::testing::Test {
     ASSERT_EQ(wait_for(start_dump(directory_.path(), "whole")), 0);
   }
   fs::path store(const char* name) const { return directory_.path() / name; }
-  TemporaryDirectory directory_;
+  Scratch directory_;
 };
 
 TEST_F(Dump, IsExactAfterSigkillAtRandomMoments) {

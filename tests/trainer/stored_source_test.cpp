@@ -5,7 +5,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
-#include "tiny_run.h"
+#include "tests/trainer/tiny_run.h"
 #include "trainer/commands.h"
 #include "trainer/online_source.h"
 #include "trainer/run_data.h"
@@ -16,7 +16,7 @@ namespace aerie {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::TemporaryDirectory;
+using testing::Scratch;
 using testing::tiny_run;
 
 std::string error_of(const std::function<void()>& body) {
@@ -60,7 +60,7 @@ class StoredSourceTest : public ::testing::Test {
     return losses;
   }
 
-  TemporaryDirectory directory_;
+  Scratch directory_;
 };
 
 void expect_equal(const TrainBatch& left, const TrainBatch& right) {
