@@ -77,10 +77,10 @@ void add_info(CLI::App& app) {
   const auto flags = std::make_shared<InfoFlags>();
   CLI::App* command =
       app.add_subcommand("info", "what this build and machine are, or what a directory is");
-  command->add_option("DIR", flags->directory,
-                      "a target, draft, checkpoint, run, token shards or hidden-state store: what "
-                      "it is, and whether "
-                      "it is sound");
+  command->add_option(
+      "DIR", flags->directory,
+      "a target, draft (also .gguf), checkpoint, run, token shards or hidden-state store: what it "
+      "is, and whether it is sound");
   command->add_flag("--json", flags->json, "machine-readable, on stdout");
   add_common_flags(*command, flags->common);
   command->callback([flags] {

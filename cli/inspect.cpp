@@ -8,10 +8,9 @@
 #include "data/hidden_manifest.h"
 #include "data/token_shards.h"
 #include "data/tokenizer.h"
-#include "draft_models/draft_config.h"
 #include "target_models/model.h"
 #include "trainer/checkpoint.h"
-#include "trainer/commands.h"
+#include "trainer/draft_check.h"
 
 namespace aerie::cli {
 namespace {
@@ -37,11 +36,8 @@ Json target_facts(const fs::path& directory) {
           {"default_capture_layers", default_capture_layers(config.layers)}};
 }
 
-Json draft_facts(const fs::path& directory) {
-  ExportFlags flags;
-  flags.check = directory;
-  export_command(flags);
-  const DraftConfig config = read_draft_config(directory);
+Json draft_facts(const fs::path& place) {
+  const DraftConfig config = check_draft(place, std::nullopt).config;
   return {{"kind", "draft"},
           {"hidden", config.hidden},
           {"target_hidden", config.target_hidden},
@@ -111,7 +107,9 @@ bool is_draft(const fs::path& config_file) {
 }  // namespace
 
 Json inspect(const fs::path& directory) {
-  AERIE_CHECK(fs::is_directory(directory), "{} is not a directory", directory.string());
+  if (fs::is_regular_file(directory)) return draft_facts(directory);
+  AERIE_CHECK(fs::is_directory(directory), "{} is neither a directory nor a file",
+              directory.string());
   if (fs::exists(directory / "state.json")) return checkpoint_facts(directory);
   if (fs::exists(directory / "latest")) return run_facts(directory);
   if (fs::exists(directory / "index.json")) return shard_facts(directory);

@@ -1,4 +1,4 @@
-// What a directory is, and whether it is sound.
+// What a directory (or a draft's .gguf) is, and whether it is sound.
 #pragma once
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>

@@ -104,15 +104,24 @@ void add_dump(CLI::App& app) {
 void add_export(CLI::App& app) {
   const auto given = std::make_shared<ExportCommand>();
   CLI::App* command = app.add_subcommand("export", "a checkpoint as a draft that engines load");
-  CLI::Option* checkpoint =
-      command->add_option("--checkpoint", given->flags.checkpoint, "runs/<name>/best, for example");
+  ExportFlags& flags = given->flags;
+  CLI::Option* checkpoint = command->add_option(
+      "--checkpoint", flags.checkpoint, "runs/<name>/best, or the directory of a draft to convert");
   CLI::Option* output =
-      command->add_option("--output", given->flags.output, "the draft's directory");
-  command->add_option("--format", given->flags.format, "whose conventions")
-      ->check(CLI::IsMember({"vllm", "sglang"}))
+      command->add_option("--output", flags.output, "the draft's directory; gguf: its file");
+  command
+      ->add_option("--format", flags.format,
+                   "vllm, sglang: config.json and weights, layer ids as that engine counts them | "
+                   "speculators: vLLM starts from it alone | gguf: one file for llama.cpp")
+      ->check(CLI::IsMember(export_formats()))
       ->capture_default_str();
+  command->add_option("--target", flags.target,
+                      "speculators: the target's directory or hub name; gguf: the directory whose "
+                      "tokenizer goes into the file; default: the checkpoint's target.path");
+  command->add_option("--target-gguf", flags.target_gguf,
+                      "gguf: copy the tokenizer from the target's GGUF instead, byte for byte");
   CLI::Option* check =
-      command->add_option("--check", given->flags.check, "verify this draft instead");
+      command->add_option("--check", flags.check, "verify this draft (directory or .gguf) instead");
   checkpoint->needs(output)->excludes(check);
   output->needs(checkpoint);
   add_common_flags(*command, given->common);

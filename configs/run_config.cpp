@@ -72,6 +72,10 @@ schema::Table table_of(RunConfig& c) {
       {"train.log_every", &c.train.log_every, at_least(1), "steps",
        "a line of metrics.jsonl every so many steps"},
       {"train.seed", &c.train.seed, at_least(0), "", "order of the data and noise"},
+      {"train.init_from", &c.train.init_from, any(), "",
+       "start from this draft (a checkpoint, or a directory of Aerie, EAGLE, SpecForge, "
+       "speculators "
+       "or NeMo), with its shape, vocabulary and layers; empty: new weights"},
 
       {"optim.lr", &c.optim.lr, above(0), "", "peak learning rate"},
       {"optim.beta1", &c.optim.beta1, between(0, 0.9999), "", "AdamW, first moment"},

@@ -47,6 +47,7 @@ struct TrainSection {
   int64_t keep_checkpoints = 2;
   int64_t log_every = 1;
   uint64_t seed = 0;
+  std::filesystem::path init_from;  // a draft to start from; empty: new weights
 };
 
 struct OptimSection {

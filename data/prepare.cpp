@@ -70,8 +70,15 @@ void make_vocabulary(const PrepareOptions& options, const Tokenizer& tokenizer,
   const PreparedData places(options.output);
   const int64_t vocab = target_vocab(options.model_dir);
   const std::vector<int64_t> counts = count_supervised(TokenShards(places.train), vocab);
-  report.vocabulary = make_draft_vocabulary(counts, std::min(options.draft_vocab, vocab),
-                                            special_ids(options.model_dir, tokenizer, markers));
+  if (options.vocabulary) {
+    AERIE_CHECK(options.vocabulary->target_size == vocab,
+                "the given draft vocabulary is one of {} tokens, and the target has {}",
+                options.vocabulary->target_size, vocab);
+    report.vocabulary = *options.vocabulary;
+  } else {
+    report.vocabulary = make_draft_vocabulary(counts, std::min(options.draft_vocab, vocab),
+                                              special_ids(options.model_dir, tokenizer, markers));
+  }
   report.coverage = vocabulary_coverage(counts, report.vocabulary);
   for (const int64_t size : {8192, 16384, 32768})
     report.coverage_by_size.emplace_back(size, vocabulary_coverage(counts, size));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,10 +19,11 @@ struct PrepareOptions {
   std::filesystem::path model_dir;                    // tokenizer, chat template, config.json
   std::filesystem::path output;                       // see PreparedData for what it gets
   ChatOptions chat;
-  int64_t max_length = 4096;   // tokens a document; longer ones are cut at a turn
-  int64_t draft_vocab = 8192;  // W; at least the target's vocabulary: all ids
-  double max_bad_rows = 0.01;  // share of the rows that may be unusable
-  bool show_sample = true;     // print a document with its supervised text coloured
+  int64_t max_length = 4096;                  // tokens a document; longer ones are cut at a turn
+  int64_t draft_vocab = 8192;                 // W; at least the target's vocabulary: all ids
+  std::optional<DraftVocabulary> vocabulary;  // take this one instead of counting
+  double max_bad_rows = 0.01;                 // share of the rows that may be unusable
+  bool show_sample = true;                    // print a document with its supervised text coloured
 };
 
 /// Where prepare puts things.

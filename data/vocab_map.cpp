@@ -13,12 +13,6 @@
 namespace aerie {
 namespace {
 
-std::string hash_of(const at::Tensor& ids, int64_t target_size) {
-  const at::Tensor flat = ids.contiguous();
-  const std::string_view bytes(static_cast<const char*>(flat.const_data_ptr()), flat.nbytes());
-  return fmt::format("{:016x}", hash_bytes(bytes, static_cast<uint64_t>(target_size)));
-}
-
 /// All ids, most frequent first.
 std::vector<int64_t> by_frequency(std::span<const int64_t> counts) {
   std::vector<int64_t> ids(counts.size());
@@ -35,6 +29,12 @@ double share(double part, std::span<const int64_t> counts) {
 }
 
 }  // namespace
+
+std::string vocabulary_hash(const at::Tensor& ids, int64_t target_size) {
+  const at::Tensor flat = ids.contiguous();
+  const std::string_view bytes(static_cast<const char*>(flat.const_data_ptr()), flat.nbytes());
+  return fmt::format("{:016x}", hash_bytes(bytes, static_cast<uint64_t>(target_size)));
+}
 
 at::Tensor DraftVocabulary::d2t() const { return draft_to_target - at::arange(size()); }
 
@@ -72,7 +72,7 @@ DraftVocabulary make_draft_vocabulary(std::span<const int64_t> counts, int64_t s
   for (int64_t id = 0; id < vocab; ++id)
     if (in[static_cast<size_t>(id)]) ids.push_back(id);
   DraftVocabulary vocabulary{at::tensor(ids, at::kLong), vocab, ""};
-  vocabulary.hash = hash_of(vocabulary.draft_to_target, vocab);
+  vocabulary.hash = vocabulary_hash(vocabulary.draft_to_target, vocab);
   return vocabulary;
 }
 
@@ -110,7 +110,7 @@ DraftVocabulary draft_vocabulary_from(const at::Tensor& d2t, const at::Tensor& t
   const at::Tensor member = at::zeros({vocab}, at::kBool).index_fill_(0, ids, true);
   AERIE_CHECK(member.sum().item<int64_t>() == ids.size(0), "{}: i + d2t[i] repeats an id", origin);
   AERIE_CHECK(member.equal(t2d), "{}: t2d does not mark exactly the ids i + d2t[i]", origin);
-  return {ids, vocab, hash_of(ids, vocab)};
+  return {ids, vocab, vocabulary_hash(ids, vocab)};
 }
 
 DraftVocabulary load_draft_vocabulary(const fs::path& file) {

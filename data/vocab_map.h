@@ -20,6 +20,9 @@ struct DraftVocabulary {
   at::Tensor t2d() const;  // [V] bool membership
 };
 
+/// The hash of a map [W] i64 into a vocabulary of `target_size` tokens.
+std::string vocabulary_hash(const at::Tensor& draft_to_target, int64_t target_size);
+
 /// The `size` most frequent ids by `counts` [V] (occurrences among supervised tokens; the smaller
 /// id wins a tie), with `forced` ids in it whatever their count. Throws Error if `forced` does not
 /// fit or is out of range. size == V: all ids.

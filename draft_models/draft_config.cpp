@@ -3,6 +3,8 @@
 #include <limits>
 
 #include "common/error.h"
+#include "draft_models/config_json.h"
+#include "draft_models/speculators_config.h"
 #include "target_models/hf_json.h"
 #include "target_models/model.h"
 
@@ -12,9 +14,9 @@ namespace {
 using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-constexpr const char* kIdsKey = "eagle_aux_hidden_state_layer_ids";
-constexpr const char* kAfterLayersName = "residual stream after k layers";
-constexpr const char* kOutputOfName = "output of layer i, 0-based";
+using config_json::kAfterLayersName;
+using config_json::kIdsKey;
+using config_json::kOutputOfName;
 
 int64_t id_offset(LayerIds ids) { return ids == LayerIds::kAfterLayers ? 1 : 0; }
 
@@ -123,31 +125,46 @@ DraftConfig draft_config_for(const ModelConfig& target, int64_t draft_vocab,
           .capture_layers = std::move(capture_layers)};
 }
 
-std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std::string& dtype) {
+std::vector<int64_t> config_json::written_ids(const DraftConfig& config, LayerIds ids) {
   std::vector<int64_t> written = config.capture_layers;
   for (int64_t& id : written) id += id_offset(ids);
+  return written;
+}
+
+ordered_json config_json::shape(const DraftConfig& config) {
   const bool scaled = config.rope.type != "default";
-  const ordered_json json{
-      {"architectures", {"LlamaForCausalLMEagle3"}},
-      {"model_type", "llama"},
-      {"hidden_size", config.hidden},
-      {"intermediate_size", config.intermediate},
-      {"num_attention_heads", config.heads},
-      {"num_key_value_heads", config.kv_heads},
-      {"head_dim", config.head_dim},
-      {"num_hidden_layers", 1},
-      {"vocab_size", config.vocab},
+  return {{"hidden_size", config.hidden},
+          {"intermediate_size", config.intermediate},
+          {"num_attention_heads", config.heads},
+          {"num_key_value_heads", config.kv_heads},
+          {"head_dim", config.head_dim},
+          {"num_hidden_layers", 1},
+          {"vocab_size", config.vocab},
+          {"max_position_embeddings", config.max_position},
+          {"rms_norm_eps", config.rms_norm_eps},
+          {"rope_theta", config.rope.theta},
+          {"rope_scaling", scaled ? rope_json(config.rope, false) : ordered_json()},
+          {"rope_parameters", rope_json(config.rope, true)},
+          {"hidden_act", "silu"},
+          {"attention_bias", false},
+          {"mlp_bias", false},
+          {"tie_word_embeddings", false}};
+}
+
+ordered_json config_json::stamp(const DraftConfig& config, LayerIds ids) {
+  return {{"layer_ids", ids == LayerIds::kAfterLayers ? kAfterLayersName : kOutputOfName},
+          {"capture_layers", config.capture_layers},
+          {"target_layers", config.target_layers},
+          {"vocabulary", config.vocabulary_hash}};
+}
+
+std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std::string& dtype) {
+  const std::vector<int64_t> written = config_json::written_ids(config, ids);
+  ordered_json json{{"architectures", {"LlamaForCausalLMEagle3"}}, {"model_type", "llama"}};
+  json.update(config_json::shape(config));
+  json.update(ordered_json{
       {"draft_vocab_size", config.draft_vocab},
       {"target_hidden_size", config.target_hidden},
-      {"max_position_embeddings", config.max_position},
-      {"rms_norm_eps", config.rms_norm_eps},
-      {"rope_theta", config.rope.theta},
-      {"rope_scaling", scaled ? rope_json(config.rope, false) : ordered_json()},
-      {"rope_parameters", rope_json(config.rope, true)},
-      {"hidden_act", "silu"},
-      {"attention_bias", false},
-      {"mlp_bias", false},
-      {"tie_word_embeddings", false},
       {"torch_dtype", dtype},
       {"num_aux_hidden_states", written.size()},
       {kIdsKey, written},
@@ -157,17 +174,21 @@ std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std
       {"fc_norm", false},
       {"eagle_config",
        {{kIdsKey, written}, {"use_aux_hidden_state", true}, {"norm_before_fc", false}}},
-      {"aerie",
-       {{"layer_ids", ids == LayerIds::kAfterLayers ? kAfterLayersName : kOutputOfName},
-        {"capture_layers", config.capture_layers},
-        {"target_layers", config.target_layers}}},
-  };
+      {"aerie", config_json::stamp(config, ids)},
+  });
   return json.dump(2) + "\n";
 }
 
 DraftConfig read_draft_config(const fs::path& directory, std::optional<LayerIds> ids) {
-  const ModelConfig body = read_model_config(directory);
-  const HfJson file = HfJson::read(directory / "config.json");
+  const HfJson written = HfJson::read(directory / "config.json");
+  const bool speculators = is_speculators(written);
+  const HfJson file = speculators ? flatten_speculators(written) : written;
+  if (speculators) ids = LayerIds::kAfterLayers;
+  return draft_config_from(file, ids);
+}
+
+DraftConfig draft_config_from(const HfJson& file, std::optional<LayerIds> ids) {
+  const ModelConfig body = model_config_from(file);
   refuse_variants(file);
   DraftConfig config = draft_config_for(body, file.require_size("draft_vocab_size"), {0});
   config.target_hidden =
@@ -179,6 +200,7 @@ DraftConfig read_draft_config(const fs::path& directory, std::optional<LayerIds>
   if (file.has("aerie")) {
     const HfJson stamp = file.section("aerie");
     config.target_layers = stamp.require_size("target_layers");
+    config.vocabulary_hash = stamp.find<std::string>("vocabulary").value_or("");
     const auto ours = stamp.require<std::vector<int64_t>>("capture_layers");
     AERIE_CHECK(ours == config.capture_layers,
                 "{}: \"{}\" means the outputs of layers [{}], but aerie.capture_layers says [{}]: "

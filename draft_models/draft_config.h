@@ -21,6 +21,7 @@ struct DraftConfig {
   RopeConfig rope;
   std::vector<int64_t>
       capture_layers;  ///< 0-based, output of layer i (our convention; files state theirs)
+  std::string vocabulary_hash = {};  ///< of the map beside it (data/vocab_map.h); "": not stated
 };
 
 /// How a file counts auxiliary layers. Both name the same layers; only the label differs.
@@ -39,10 +40,14 @@ DraftConfig draft_config_for(const ModelConfig& target, int64_t draft_vocab,
 /// loader might guess is written out: rope in both forms, norm flags, layer ids in both places.
 std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std::string& dtype);
 
+class HfJson;
+
 /// Reads DIR/config.json. Files that Aerie wrote say how they count layers; for others `ids` must
 /// say it. Throws Error naming file, key and fix for anything that this draft is not (norm flags,
 /// several layers, other bodies) and for ids that are not sorted, unique and inside the target.
 DraftConfig read_draft_config(const std::filesystem::path& directory,
                               std::optional<LayerIds> ids = std::nullopt);
+/// The same for a configuration in the plain dialect's form that was read already.
+DraftConfig draft_config_from(const HfJson& file, std::optional<LayerIds> ids);
 
 }  // namespace aerie

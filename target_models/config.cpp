@@ -63,9 +63,8 @@ void read_shapes(const HfJson& file, const Family& family, ModelConfig& config) 
               config.head_dim);
 }
 
-std::vector<int64_t> read_eos_tokens(const HfJson& file, const fs::path& directory) {
-  std::vector<int64_t> tokens =
-      file.find<std::vector<int64_t>>("eos_token_id").value_or(std::vector<int64_t>{});
+std::vector<int64_t> with_generation_config(std::vector<int64_t> tokens,
+                                            const fs::path& directory) {
   const fs::path generation = directory / "generation_config.json";
   if (fs::exists(generation)) {
     const auto more = HfJson::read(generation).find<std::vector<int64_t>>("eos_token_id");
@@ -85,12 +84,7 @@ std::string read_architecture(const HfJson& file) {
 
 }  // namespace
 
-ModelConfig read_model_config(const fs::path& directory) {
-  AERIE_CHECK(
-      fs::is_directory(directory),
-      "{} is no directory: give a Hugging Face model directory (config.json, *.safetensors)",
-      directory.string());
-  const HfJson file = HfJson::read(directory / "config.json");
+ModelConfig model_config_from(const HfJson& file) {
   ModelConfig config;
   config.model_type = file.require<std::string>("model_type");
   const Family& family = find_family(config.model_type, file.where());
@@ -103,7 +97,18 @@ ModelConfig read_model_config(const fs::path& directory) {
   config.tied_head = file.find<bool>("tie_word_embeddings").value_or(false);
   config.qkv_bias = family.qkv_bias;
   config.qk_norm = family.qk_norm;
-  config.eos_tokens = read_eos_tokens(file, directory);
+  config.eos_tokens =
+      file.find<std::vector<int64_t>>("eos_token_id").value_or(std::vector<int64_t>{});
+  return config;
+}
+
+ModelConfig read_model_config(const fs::path& directory) {
+  AERIE_CHECK(
+      fs::is_directory(directory),
+      "{} is no directory: give a Hugging Face model directory (config.json, *.safetensors)",
+      directory.string());
+  ModelConfig config = model_config_from(HfJson::read(directory / "config.json"));
+  config.eos_tokens = with_generation_config(std::move(config.eos_tokens), directory);
   return config;
 }
 

@@ -31,6 +31,10 @@ struct ModelConfig {
   std::vector<int64_t> eos_tokens;  ///< config.json and generation_config.json together
 };
 
+class HfJson;
+
+/// What one configuration says, without generation_config.json. Throws Error as below.
+ModelConfig model_config_from(const HfJson& file);
 /// Reads DIR/config.json (and generation_config.json). Throws Error naming file, key and what is
 /// supported.
 ModelConfig read_model_config(const std::filesystem::path& directory);

@@ -65,6 +65,10 @@ std::vector<std::string> ParamStore::names() const {
   return all;
 }
 
+std::vector<int64_t> ParamStore::shape_of(const std::string& name) const {
+  return files_[place_.at(name)].info(name).shape;
+}
+
 std::string ParamStore::file_of(const std::string& name) const {
   return files_.at(place_.at(name)).path().string();
 }

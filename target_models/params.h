@@ -21,6 +21,7 @@ class ParamStore {
 
   bool has(const std::string& name) const { return place_.count(name) != 0; }
   std::vector<std::string> names() const;
+  std::vector<int64_t> shape_of(const std::string& name) const;
   /// The file that holds `name`, for messages.
   std::string file_of(const std::string& name) const;
 

@@ -34,9 +34,16 @@ struct DumpFlags {
 };
 void dump_command(const RunConfig& config, const DumpFlags& flags);
 
+/// vllm | sglang | speculators | gguf
+const std::vector<std::string>& export_formats();
+
 struct ExportFlags {
-  std::filesystem::path checkpoint, output, check;  ///< `check` alone verifies a directory
-  std::string format = "vllm";                      ///< vllm | sglang
+  std::filesystem::path checkpoint;  ///< a checkpoint, or a draft's directory to convert
+  std::filesystem::path output;      ///< a directory; gguf: a file
+  std::filesystem::path check;       ///< alone: verifies a draft of any dialect
+  std::string format = "vllm";
+  std::string target;                 ///< directory or name; "": the checkpoint's
+  std::filesystem::path target_gguf;  ///< gguf: the target's tokenizer is copied from it
 };
 void export_command(const ExportFlags& flags);
 

@@ -1,97 +1,134 @@
-// aerie export: a checkpoint as a directory that serving engines load, proved before it is called
-// done. Needs no target: a draft's files say what it was made for.
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/core/grad_mode.h>
-
-#include <cmath>
+// aerie export: a checkpoint, or another draft, in the form that a serving engine loads; read back
+// and compared before it is called done.
+#include <algorithm>
 
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
-#include "draft_models/dialects.h"
+#include "draft_models/gguf_draft.h"
+#include "target_models/hf_json.h"
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
+#include "trainer/draft_check.h"
 
 namespace aerie {
 namespace {
 
+/// What is exported.
+struct Source {
+  DraftConfig config;
+  DraftParams params;
+  VocabMap vocab;
+  std::string origin;        ///< for messages
+  std::string target;        ///< a directory or name; "": not known
+  int64_t draft_tokens = 3;  ///< that a server should draft by default
+};
+
+/// How a directory of `format` counts layers.
 LayerIds convention_of(const std::string& format) {
-  if (format == "vllm") return LayerIds::kAfterLayers;
-  if (format == "sglang") return LayerIds::kOutputOfLayer;
-  fail("--format {} is not known: choose vllm or sglang", format);
+  return format == "sglang" ? LayerIds::kOutputOfLayer : LayerIds::kAfterLayers;
 }
 
-/// The target as far as a draft's config.json describes it.
-ModelConfig target_described_by(const DraftConfig& draft) {
-  ModelConfig target;
-  target.vocab = draft.vocab;
-  target.hidden = draft.target_hidden;
-  target.layers = draft.target_layers > 0 ? draft.target_layers : draft.capture_layers.back() + 1;
-  return target;
+Source read_checkpoint(const fs::path& directory) {
+  const TrainState state = read_state(directory);
+  LoadedDraft own = read_any_draft(directory / "draft", std::nullopt);
+  const RunConfig run = read_run_config(directory / "config.yaml", {});
+  return {own.config,
+          read_masters(directory),
+          own.vocab,
+          fmt::format("{} (step {}, {} tokens)", directory.string(), state.step, state.tokens),
+          run.target.path.string(),
+          run.decode.draft_tokens};
 }
 
-LoadedDraft load(const fs::path& directory, LayerIds ids) {
-  return load_draft(directory, target_described_by(read_draft_config(directory, ids)), ids);
+Source read_source(const ExportFlags& flags) {
+  const fs::path& place = flags.checkpoint;
+  if (!fs::exists(place / "config.json")) return read_checkpoint(place);
+  LoadedDraft draft = read_any_draft(place, std::nullopt);
+  AERIE_CHECK(!draft.embed.defined(),
+              "{} has an embedding of its own (embed_tokens.weight), and an exported draft shares "
+              "its target's: remove the tensor if it is the target's",
+              place.string());
+  return {draft.config, draft.params, draft.vocab, place.string(), "", 3};
 }
 
-/// Logits of a random prompt: rows attend causally, as in decoding. -> [N,W]
-Tensor probe(const DraftConfig& config, const DraftParams& params) {
-  const at::NoGradGuard no_grad;
-  const int64_t rows = std::min<int64_t>(16, config.max_position);
-  at::Generator random = at::detail::createCPUGenerator(1);
-  const auto normal = [&](at::IntArrayRef shape) {
-    return at::normal(0.0, 1.0, shape, random).to(at::kBFloat16);
-  };
-  const Tensor embed = normal({config.vocab, config.hidden});
-  const int64_t captured =
-      config.target_hidden * static_cast<int64_t>(config.capture_layers.size());
-  const Eagle3Draft draft(config, params, embed, at::kBFloat16);
-  const Tensor starts = at::tensor({0, static_cast<int>(rows)}, at::kInt);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
-  const Attend attend = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
-    return ops::packed_attention(q, k, v, starts, scale);
-  };
-  const Tensor tokens = at::arange(rows).remainder(config.vocab);
-  const DraftStep step =
-      draft.step(tokens, draft.fuse(normal({rows, captured})), at::arange(rows), {}, attend);
-  return draft.logits(step.normed);
+Verifier verifier_of(const Source& source, int64_t draft_tokens) {
+  Verifier verifier{source.target, {}, draft_tokens};
+  const fs::path config = fs::path(source.target) / "config.json";
+  if (fs::exists(config)) {
+    verifier.architectures = HfJson::read(config)
+                                 .find<std::vector<std::string>>("architectures")
+                                 .value_or(std::vector<std::string>{});
+    verifier.name = fs::absolute(source.target).lexically_normal().string();
+  }
+  return verifier;
 }
 
-void check(const fs::path& directory, LayerIds ids) {
-  const LoadedDraft draft = load(directory, ids);
-  const Tensor logits = probe(draft.config, draft.params);
-  AERIE_CHECK(logits.isfinite().all().item<bool>(),
-              "{}: the draft's logits are not finite: its weights are damaged; export it again",
-              directory.string());
-  log_info(fmt::format(
-      "{}: sound. Draft vocabulary {} of {}, captures the outputs of layers {} (0-based)",
-      directory.string(), draft.config.draft_vocab, draft.config.vocab,
-      fmt::join(draft.config.capture_layers, ", ")));
+LlamaCppTarget llama_cpp_target_of(const Source& source, const ExportFlags& flags) {
+  if (!flags.target_gguf.empty())
+    return llama_cpp_target_from_gguf(flags.target_gguf, source.config);
+  AERIE_CHECK(!source.target.empty(),
+              "a draft for llama.cpp carries its target's tokenizer: give --target DIR (Hugging "
+              "Face) or --target-gguf FILE");
+  return llama_cpp_target(source.target, source.config);
+}
+
+void write(const Source& source, const ExportFlags& flags) {
+  const auto& [config, params, vocab, origin, target, draft_tokens] = source;
+  if (flags.format == "gguf") {
+    save_gguf_draft(flags.output, config, params, vocab, llama_cpp_target_of(source, flags));
+  } else if (flags.format == "speculators") {
+    save_speculators_draft(flags.output, config, params, vocab, verifier_of(source, draft_tokens));
+  } else {
+    save_draft(flags.output, config, params, vocab, at::kBFloat16, convention_of(flags.format));
+  }
+}
+
+void compare(const Source& source, const LoadedDraft& written, const fs::path& place) {
+  AERIE_CHECK(written.vocab.draft_to_target.equal(source.vocab.draft_to_target),
+              "{}: the vocabulary map does not read back as it was written", place.string());
+  AERIE_CHECK(written.config.capture_layers == source.config.capture_layers,
+              "{}: the layer ids read back as [{}] and were [{}]", place.string(),
+              fmt::join(written.config.capture_layers, ","),
+              fmt::join(source.config.capture_layers, ","));
+  AERIE_CHECK(probe_logits(written.config, written.params)
+                  .equal(probe_logits(source.config, source.params)),
+              "{}: read back, the draft gives other logits than {}: do not use it, and report this",
+              place.string(), source.origin);
+}
+
+void refuse_bad_flags(const ExportFlags& flags) {
+  const auto& formats = export_formats();
+  AERIE_CHECK(std::count(formats.begin(), formats.end(), flags.format) == 1,
+              "--format {} is not known: choose one of {}", flags.format, fmt::join(formats, ", "));
+  const bool file = flags.output.extension() == ".gguf";
+  AERIE_CHECK(
+      !flags.check.empty() || file == (flags.format == "gguf"),
+      "--output {}: --format gguf writes one file, whose name must end in .gguf; the others "
+      "write a directory",
+      flags.output.string());
 }
 
 }  // namespace
 
+const std::vector<std::string>& export_formats() {
+  static const std::vector<std::string> formats{"vllm", "sglang", "speculators", "gguf"};
+  return formats;
+}
+
 void export_command(const ExportFlags& flags) {
-  const LayerIds ids = convention_of(flags.format);
-  if (!flags.check.empty()) return check(flags.check, ids);
-
-  const TrainState state = read_state(flags.checkpoint);
-  const LoadedDraft own = load(flags.checkpoint / "draft", LayerIds::kAfterLayers);
-  const DraftParams masters = read_masters(flags.checkpoint);
-  save_draft(flags.output, own.config, masters, own.vocab, at::kBFloat16, ids);
-
-  const LoadedDraft written = load(flags.output, ids);
-  AERIE_CHECK(written.vocab.draft_to_target.equal(own.vocab.draft_to_target),
-              "{}: the vocabulary map does not read back as it was written", flags.output.string());
-  AERIE_CHECK(
-      probe(written.config, written.params).equal(probe(own.config, masters)),
-      "{}: read back, the draft gives other logits than checkpoint {}: do not use it, and report "
-      "this",
-      flags.output.string(), flags.checkpoint.string());
+  refuse_bad_flags(flags);
+  if (!flags.check.empty()) {
+    check_draft(flags.check, convention_of(flags.format));
+    return;
+  }
+  Source source = read_source(flags);
+  if (!flags.target.empty()) source.target = flags.target;
+  write(source, flags);
+  compare(source, read_any_draft(flags.output, std::nullopt), flags.output);
   log_info(fmt::format(
-      "wrote {} from step {} ({} tokens): the {} dialect, bf16; read back, its logits equal the "
-      "checkpoint's",
-      flags.output.string(), state.step, state.tokens, flags.format));
+      "wrote {} from {}: the {} dialect, bf16; read back, its logits equal the original's",
+      flags.output.string(), source.origin, flags.format));
 }
 
 }  // namespace aerie

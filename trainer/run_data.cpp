@@ -3,6 +3,10 @@
 namespace aerie {
 
 PrepareOptions prepare_options(const RunConfig& config) {
+  return prepare_options(config, initial_draft(config, std::nullopt));
+}
+
+PrepareOptions prepare_options(const RunConfig& config, const std::optional<LoadedDraft>& initial) {
   PrepareOptions options;
   options.train = config.data.train;
   if (!config.data.heldout.empty()) options.heldout = {config.data.heldout};
@@ -12,6 +16,7 @@ PrepareOptions prepare_options(const RunConfig& config) {
   options.max_length = config.data.max_length;
   options.draft_vocab = config.draft.vocab_size;
   options.max_bad_rows = config.data.max_bad_rows;
+  if (initial) options.vocabulary = vocabulary_of(*initial);
   return options;
 }
 

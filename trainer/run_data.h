@@ -2,11 +2,14 @@
 #pragma once
 #include "configs/run_config.h"
 #include "data/prepare.h"
+#include "trainer/warm_start.h"
 
 namespace aerie {
 
 /// What `aerie prepare` and `aerie train` make of a run file: both must agree, or training would
 /// prepare again.
 PrepareOptions prepare_options(const RunConfig& config);
+/// The same for a run whose initial draft was read already (trainer/warm_start.h).
+PrepareOptions prepare_options(const RunConfig& config, const std::optional<LoadedDraft>& initial);
 
 }  // namespace aerie

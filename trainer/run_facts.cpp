@@ -57,6 +57,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   const bool rounded =
       config.hidden_states.mode != "online" && config.hidden_states.precision != "exact";
   if (rounded) facts["hidden_states.precision"] = config.hidden_states.precision;
+  if (!train.init_from.empty()) facts.emplace("train.init_from", train.init_from.string());
   return facts;
 }
 

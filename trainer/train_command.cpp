@@ -6,7 +6,7 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
-#include "draft_models/draft.h"
+#include "draft_models/import_draft.h"
 #include "draft_models/start.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
@@ -18,6 +18,7 @@
 #include "trainer/run_sources.h"
 #include "trainer/store_facts.h"
 #include "trainer/trainer.h"
+#include "trainer/warm_start.h"
 
 namespace aerie {
 namespace {
@@ -46,7 +47,12 @@ std::vector<std::vector<int32_t>> heldout_prompts(const TokenShards& shards, int
 }
 
 DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
-                           const TargetModel& target, const VocabMap& vocab) {
+                           const TargetModel& target, const VocabMap& vocab,
+                           const std::optional<LoadedDraft>& initial) {
+  if (initial) {
+    check_embedding(*initial, target, config.train.init_from);
+    return masters_of(*initial);
+  }
   DraftStart start;
   if (config.draft.init != "random") start = start_from_head(target, vocab);
   if (config.draft.init == "target")
@@ -57,7 +63,7 @@ DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
 /// Everything a run stands on, in the order in which it is needed.
 struct Run {
   Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& draft,
-      const MeasureAcceptance& measure);
+      const std::optional<LoadedDraft>& initial, const MeasureAcceptance& measure);
 
   PreparedData places;
   PrepareReport prepared;
@@ -70,9 +76,9 @@ struct Run {
 };
 
 Run::Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& draft,
-         const MeasureAcceptance& measure)
-    : places(prepare_options(config).output),
-      prepared(prepare(prepare_options(config))),
+         const std::optional<LoadedDraft>& initial, const MeasureAcceptance& measure)
+    : places(prepare_options(config, initial).output),
+      prepared(prepare(prepare_options(config, initial))),
       shards(places.train) {
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   target = load_target(config.target.path, parse_device(flags.device), dtype);
@@ -93,8 +99,8 @@ Run::Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& dr
   if (heldout_shards) parts.prompts = heldout_prompts(*heldout_shards, config.eval.prompts);
   parts.facts = run_facts(config, draft, fingerprint_target(config.target.path), shards.key(),
                           prepared.vocabulary.hash, dtype);
-  trainer =
-      std::make_unique<Trainer>(std::move(parts), initial_params(config, draft, *target, vocab));
+  trainer = std::make_unique<Trainer>(std::move(parts),
+                                      initial_params(config, draft, *target, vocab, initial));
 }
 
 /// The checkpoint to go on from, if any.
@@ -199,14 +205,21 @@ void train_command(const RunConfig& config, const TrainFlags& flags,
   const auto start = std::chrono::steady_clock::now();
   refuse_what_is_not_there(config);
   const ModelConfig target = read_model_config(config.target.path);
+  const std::optional<fs::path> from = resume_from(config, flags.resume);
+  const std::optional<LoadedDraft> initial = initial_draft(config, from);
   const DraftConfig draft =
-      draft_config_for(target, config.draft.vocab_size, config.draft.layer_ids);
+      initial ? initial->config
+              : draft_config_for(target, config.draft.vocab_size, config.draft.layer_ids);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   if (flags.dry_run && !has_weights(config.target.path)) {
     return dry_run_from_shapes(config, target, draft, dtype);
   }
-  const std::optional<fs::path> from = resume_from(config, flags.resume);
-  Run run(config, flags, draft, measure);
+  if (initial && !from) {
+    log_info(fmt::format("starts from {}: its shape, {} tokens of vocabulary and layers {}",
+                         config.train.init_from.string(), draft.draft_vocab,
+                         fmt::join(draft.capture_layers, ", ")));
+  }
+  Run run(config, flags, draft, initial, measure);
   const std::chrono::duration<double> ready = std::chrono::steady_clock::now() - start;
   describe_start(config, draft, *run.trainer, ready.count());
   if (flags.dry_run) return dry_run(config, draft, run);
