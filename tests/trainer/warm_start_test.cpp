@@ -5,7 +5,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "data/vocab_map.h"
-#include "tiny_run.h"
+#include "tests/trainer/tiny_run.h"
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
 #include "trainer/draft_check.h"
