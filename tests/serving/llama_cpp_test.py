@@ -1,9 +1,9 @@
 """A draft that `aerie export --format gguf` wrote, served by a real llama.cpp: the outputs are those of the target alone,
 and as many guesses are accepted as in our own engine.
 
-usage: llama_cpp_test.py [--draft DIR [--draft-tokens K] [--limit N] [--length N] [--threads N]]
-Without --draft the drafts are made on the spot; with it, a trained draft of SmolLM2 is measured on the quickstart's
-benchmark questions.
+usage: llama_cpp_test.py [--draft runs/quickstart/draft] [--draft-tokens K] [--limit N] [--length N] [--threads N]
+Wants a trained draft of SmolLM2, as scripts/quickstart.sh leaves it; asks the quickstart's benchmark questions. Small
+samples scatter: below 12 questions of 160 tokens the acceptances differ by more than they may.
 """
 import argparse
 import json
@@ -18,7 +18,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from transformers import AutoTokenizer
 
-import made_drafts
 import target_gguf
 from llama_cpp import Server
 
@@ -78,27 +77,6 @@ def compare(test: unittest.TestCase, case: Case) -> None:
     print(f"k {case.k}: acceptance {theirs:.3f} in llama.cpp ({tokens} tokens), {own:.3f} here; "
           f"{same} of {prompts} answers are the same in both, {prompts - len(differing)} the same as llama.cpp's alone", file=sys.stderr)
     test.assertLess(abs(theirs / own - 1), TOLERANCE)
-    test.theirs = theirs
-
-
-class LlamaCpp(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.directory = tempfile.TemporaryDirectory(prefix="aerie-llama-")
-        cls.addClassCleanup(cls.directory.cleanup)
-        cls.place = Path(cls.directory.name)
-        cls.target = cls.place / "target.gguf"
-        target_gguf.convert(MODEL, cls.target)
-
-    def test_a_copier_is_accepted_as_often_as_here(self):
-        """The draft repeats what it read: it pays off where the answer does."""
-        rows = [{"id": str(i), "conversations": [{"role": "user", "content": f"Repeat exactly this line: {line}"}]}
-                for i, line in enumerate(["no no no no no no no no no no no no", "ha ha ha ha ha ha ha ha ha ha ha ha",
-                                          "one two one two one two one two one two", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"])]
-        wanted = AutoTokenizer.from_pretrained(MODEL)(" ".join(row["conversations"][0]["content"] for row in rows))
-        made_drafts.write(self.place / "copier", MODEL, wanted["input_ids"], attention=0.0)
-        compare(self, Case(self.place, self.target, self.place / "copier", rows, k=3, length=48, threads=1))
-        self.assertGreater(self.theirs, 1.2)
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -114,12 +92,12 @@ def measure(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     assert PROGRAM.exists(), f"{PROGRAM} is not built: scripts/build.sh"
     assert MODEL.exists(), f"{MODEL} is missing: scripts/fetch_smollm2.sh"
-    if "--draft" not in sys.argv:
-        unittest.main(verbosity=1)
     parser = argparse.ArgumentParser()
-    parser.add_argument("--draft", type=Path, required=True)
+    parser.add_argument("--draft", type=Path, default=ROOT / "runs/quickstart/draft")
     parser.add_argument("--draft-tokens", type=int, default=4)
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--length", type=int, default=160)
-    parser.add_argument("--threads", type=int, default=1)
-    measure(parser.parse_args())
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    assert given.draft.exists(), f"{given.draft} is missing: scripts/quickstart.sh trains one"
+    measure(given)
