@@ -39,6 +39,9 @@ class Scratch {
   fs::path path_;
 };
 
+/// What error_of says where nothing was thrown.
+inline constexpr char kNoError[] = "no error was thrown";
+
 /// The message of the Error that `action` throws.
 template <typename Action>
 std::string error_of(const Action& action) {
@@ -47,7 +50,7 @@ std::string error_of(const Action& action) {
   } catch (const Error& error) {
     return error.what();
   }
-  return "no error was thrown";
+  return kNoError;
 }
 
 }  // namespace aerie::testing

@@ -102,7 +102,7 @@ TEST_F(Gguf, TruncatedAnywhere) {
   const std::string whole = read_file(file_);
   for (size_t size = 0; size < whole.size() - 32; size += 13) {
     write_file_atomic(file_, std::string_view(whole).substr(0, size));
-    EXPECT_NE(refusal(), "no error") << size << " of " << whole.size() << " bytes";
+    EXPECT_NE(refusal(), kNoError) << size << " of " << whole.size() << " bytes";
   }
 }
 

@@ -104,7 +104,7 @@ TEST_F(HiddenStoreTest, AMissingFilterIsRefusedByName) {
   format_.compression = "zstd";
   const std::string message = error_of([&] { make_store(directory_, format_); });
   // Where a zstd plugin is installed, the store must hold.
-  if (message == "no error") {
+  if (message == kNoError) {
     EXPECT_EQ(reopen().documents(), kTestDocuments);
   } else {
     EXPECT_THAT(message, HasSubstr("hidden_states.compression is zstd"));
