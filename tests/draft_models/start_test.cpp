@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "tests/testing.h"
 
 namespace aerie::testing {
 namespace {
@@ -32,29 +33,14 @@ class FakeTarget final : public TargetModel {
   const Tensor& embed_weight() const override { return rows_; }
   const ops::LinearWeight& head() const override { return head_; }
   Tensor head_rows(const Tensor& ids) const override { return rows_.index_select(0, ids); }
-  std::optional<LastLayer> last_layer() const override { return last_; }
+  std::optional<LastLayer> last_layer() const override {
+    return fits_ ? std::optional(last_) : std::nullopt;
+  }
   at::ScalarType dtype() const override { return at::kBFloat16; }
   at::Device device() const override { return at::kCPU; }
 
   LastLayer last_;
-
- private:
-  ModelConfig config_;
-  Tensor rows_ = at::rand({kVocab, kHidden});
-  ops::LinearWeight head_;
-};
-
-/// A target whose layers a draft cannot take over.
-class OtherTarget final : public TargetModel {
- public:
-  OtherTarget() { config_.model_type = "other"; }
-  ForwardOutput forward(const ForwardInput&) const override { fail("not asked for"); }
-  const ModelConfig& config() const override { return config_; }
-  const Tensor& embed_weight() const override { return rows_; }
-  const ops::LinearWeight& head() const override { return head_; }
-  Tensor head_rows(const Tensor& ids) const override { return rows_.index_select(0, ids); }
-  at::ScalarType dtype() const override { return at::kBFloat16; }
-  at::Device device() const override { return at::kCPU; }
+  bool fits_ = true;  ///< false: its layers are not of the draft's form
 
  private:
   ModelConfig config_;
@@ -122,13 +108,10 @@ TEST(Start, QueriesAndKeysThatTheTargetNormsStayNoise) {
 }
 
 TEST(Start, SaysWhatToSetWhereThereIsNoSuchLayer) {
-  std::string message;
-  try {
-    start_from_layer(draft_config(), OtherTarget(), 1);
-  } catch (const Error& error) {
-    message = error.what();
-  }
-  EXPECT_NE(message.find("the layers of a other"), std::string::npos) << message;
+  FakeTarget target(false);
+  target.fits_ = false;
+  const std::string message = error_of([&] { start_from_layer(draft_config(), target, 1); });
+  EXPECT_NE(message.find("the layers of a fake"), std::string::npos) << message;
   EXPECT_NE(message.find("set draft.init to head"), std::string::npos) << message;
 }
 

@@ -15,18 +15,11 @@
 namespace aerie {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
+using testing::kNoError;
 using testing::Scratch;
 using testing::tiny_run;
-
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class StoredSourceTest : public ::testing::Test {
  protected:
@@ -169,7 +162,7 @@ TEST_F(StoredSourceTest, AnIncompleteStoreIsRefusedWithTheFirstDocument) {
   EXPECT_THAT(message, HasSubstr("run aerie dump"));
   flags.part = 1;
   dump_command(config, flags);
-  EXPECT_EQ(error_of([&] { train_command(config, {}, {}); }), "no error");
+  EXPECT_EQ(error_of([&] { train_command(config, {}, {}); }), kNoError);
 }
 
 TEST_F(StoredSourceTest, AStoreOfAnotherTargetTokenizerOrLayersIsRefusedByName) {
