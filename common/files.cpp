@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -51,11 +52,6 @@ void sync_directory(const fs::path& path) { sync(path, O_RDONLY | O_DIRECTORY); 
 
 fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
-fs::path beside(fs::path path, const char* suffix) {
-  path += suffix;
-  return path;
 }
 
 }  // namespace
@@ -126,6 +122,17 @@ void write_directory_atomic(const fs::path& path,
   fs::remove_all(replaced);
 }
 
+void publish_file(const fs::path& temporary, const fs::path& path) {
+  sync(temporary, O_RDONLY);
+  fs::rename(temporary, path);
+  sync_directory(parent_of(path));
+}
+
+fs::path beside(fs::path path, std::string_view suffix) {
+  path += suffix;
+  return path;
+}
+
 void replace_symlink(const fs::path& link, const std::string& target) {
   const fs::path temporary = beside(link, ".tmp");
   fs::remove(temporary);
@@ -140,6 +147,25 @@ uint64_t hash_bytes(std::string_view bytes, uint64_t seed) {
 }
 
 std::string hash_hex(std::string_view bytes) { return fmt::format("{:016x}", hash_bytes(bytes)); }
+
+std::string hash_file(const fs::path& path) {
+  constexpr uint64_t kPrime = 1099511628211ull;
+  constexpr size_t kLanes = 4, kStride = kLanes * sizeof(uint64_t);
+  const MappedFile file(path);
+  std::array<uint64_t, kLanes> lanes{1, 2, 3, 4};
+  size_t at = 0;
+  for (; at + kStride <= file.size(); at += kStride) {
+    std::array<uint64_t, kLanes> words;
+    std::memcpy(words.data(), file.data() + at, kStride);
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      // The rotation brings the upper bits, which a product never moves down, back into play.
+      lanes[lane] = std::rotl((lanes[lane] ^ words[lane]) * kPrime, 29);
+    }
+  }
+  std::string rest(reinterpret_cast<const char*>(lanes.data()), kStride);
+  rest.append(reinterpret_cast<const char*>(file.data()) + at, file.size() - at);
+  return hash_hex(rest + fmt::format(" {}", file.size()));
+}
 
 MappedFile::MappedFile(const fs::path& path) {
   AERIE_CHECK(fs::exists(path), "{} does not exist", path.string());

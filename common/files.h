@@ -26,6 +26,12 @@ void write_file_atomic(const fs::path& path, std::span<const std::string_view> p
 /// thrown.
 void write_directory_atomic(const fs::path& path, const std::function<void(const fs::path&)>& fill);
 
+/// Gives a file that was written in place its final name: fsync, rename, fsync of the directory.
+void publish_file(const fs::path& temporary, const fs::path& path);
+
+/// `path` with `suffix` behind its name: shard.h5 -> shard.h5.tmp.
+fs::path beside(fs::path path, std::string_view suffix);
+
 /// Points the symlink `link` at `target` (relative), atomically.
 void replace_symlink(const fs::path& link, const std::string& target);
 
@@ -33,6 +39,10 @@ void replace_symlink(const fs::path& link, const std::string& target);
 uint64_t hash_bytes(std::string_view bytes, uint64_t seed = 14695981039346656037ull);
 /// The same as 16 hex digits.
 std::string hash_hex(std::string_view bytes);
+/// A large file's content in 16 hex digits, at memory speed: FNV-1a over 64-bit words in four
+/// interleaved lanes, the rest of the bytes and the size folded in. Finds damage; no protection
+/// from forgery.
+std::string hash_file(const fs::path& path);
 
 /// A read-only memory map. Pages can be dropped again once their content has been copied.
 class MappedFile {

@@ -10,7 +10,6 @@
 
 #include "common/error.h"
 #include "common/files.h"
-#include "common/sealed_file.h"
 #include "data/json.h"
 
 namespace aerie {

@@ -9,15 +9,9 @@
 
 #include "common/error.h"
 #include "common/files.h"
-#include "common/sealed_file.h"
 
 namespace aerie {
 namespace {
-
-fs::path beside(fs::path path, const char* suffix) {
-  path += suffix;
-  return path;
-}
 
 hdf5::Handle create_file(const fs::path& path) {
   const hdf5::Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);

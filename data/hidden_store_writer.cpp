@@ -13,11 +13,6 @@ namespace {
 // Documents that wait for the disk: enough to keep it busy, few enough to bound memory.
 constexpr size_t kWaiting = 8;
 
-fs::path beside(fs::path path, const char* suffix) {
-  path += suffix;
-  return path;
-}
-
 // Under these names a killed writer's files wait until they have been read.
 fs::path found_file(const fs::path& shard) { return beside(shard, ".found"); }
 fs::path found_journal(const fs::path& shard) { return beside(shard, ".found.journal"); }
