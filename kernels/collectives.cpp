@@ -88,7 +88,7 @@ BackendPointer gloo_backend(const StorePointer& store, const RankPlace& place,
 }  // namespace
 
 struct Ranks::Group {
-  Group(const RankPlace& at, at::Device device, std::chrono::seconds limit);
+  Group(const RankPlace& where, at::Device device, std::chrono::seconds limit);
   ~Group();
   c10d::Backend& backend(const at::Tensor& tensor) { return tensor.is_cuda() ? *nccl : *gloo; }
   /// Runs one exchange, and names the culprit if it fails.
@@ -105,7 +105,7 @@ struct Ranks::Group {
 
   RankPlace place;
   std::chrono::milliseconds patience;
-  StorePointer connection, pulse_connection;
+  StorePointer connection;
   std::shared_ptr<RankStore> store;
   BackendPointer gloo, nccl;
   std::unique_ptr<Pulse> pulse;
@@ -114,8 +114,8 @@ struct Ranks::Group {
   bool broken = false;
 };
 
-Ranks::Group::Group(const RankPlace& at, at::Device device, std::chrono::seconds limit)
-    : place(at), patience(std::min<std::chrono::milliseconds>(limit, kPatience)) {
+Ranks::Group::Group(const RankPlace& where, at::Device device, std::chrono::seconds limit)
+    : place(where), patience(std::min<std::chrono::milliseconds>(limit, kPatience)) {
   const StorePointer whole = connect(place, limit);
   connection = c10::make_intrusive<c10d::PrefixStore>("aerie", whole);
   store = std::make_shared<C10dStore>(connection);

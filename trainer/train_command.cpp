@@ -224,7 +224,7 @@ void run_task(const Task& task) {
   std::optional<fs::path> from;
   if (task.ranks.first()) from = resume_from(config, flags.resume);
   const fs::path told = task.ranks.share(from ? from->string() : "");
-  if (fs::exists(told / "state.json")) from = told;
+  if (!told.empty() && fs::exists(told / "state.json")) from = told;
   const std::optional<LoadedDraft> initial = initial_draft(config, from);
   const DraftConfig draft =
       initial ? initial->config

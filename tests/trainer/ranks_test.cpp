@@ -3,6 +3,9 @@
 #include <fmt/ranges.h>
 #include <gmock/gmock.h>
 
+#include <cstdio>
+#include <sstream>
+
 #include "common/log.h"
 #include "common/threads.h"
 #include "tests/trainer/rank_run.h"
