@@ -101,6 +101,11 @@ void Trainer::begin(const std::optional<fs::path>& checkpoint,
 
 void Trainer::take_state(TrainState state, bool reordered) {
   const std::string start = state_.cursor;
+  if (parts_.config.train.max_steps == 0 && state.packs_per_step > 0) {
+    const int64_t read = state.step * state.packs_per_step;
+    total_steps_ =
+        state.step + share_.steps(std::max<int64_t>(0, parts_.train.total_batches() - read));
+  }
   state_ = std::move(state);
   saved_step_ = state_.step;
   state_.facts = parts_.facts;
