@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/threads.h"
 #include "kernels/device.h"
+#include "kernels/rank_place.h"
 
 namespace aerie::cli {
 
@@ -39,6 +40,12 @@ void add_config_help(CLI::App& command) {
 
 void apply(CommonFlags& common) {
   at::set_num_threads(1);  // work that pays in parallel goes through common/threads.h
+  // A launcher's processes share this machine's cores and devices.
+  const RankPlace place = rank_place();
+  if (common.threads == 0 && place.local_ranks > 1) {
+    common.threads = std::max(1, num_threads() / place.local_ranks);
+  }
+  if (common.device == "cuda") common.device = fmt::format("cuda:{}", place.local_rank);
   if (common.threads > 0) set_num_threads(common.threads);
   if (common.quiet) log_quiet();
   common.device = parse_device(common.device).str();  // "cuda" becomes "cuda:0"

@@ -34,8 +34,8 @@ void add_common_flags(CLI::App& command, CommonFlags& common);
 void add_config_flags(CLI::App& command, CommonFlags& common, bool config_required);
 /// Adds --help-config, which prints every key of a run file and ends the program.
 void add_config_help(CLI::App& command);
-/// Sets threads and logging and finds the device: the first thing that a command does. Throws Error
-/// for a device that is not there.
+/// Sets threads and logging and finds the device ("cuda": one for each local rank): the first thing
+/// that a command does. Throws Error for a device that is not there.
 void apply(CommonFlags& common);
 
 }  // namespace aerie::cli

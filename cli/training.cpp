@@ -67,6 +67,11 @@ void add_train(CLI::App& app) {
                    "auto: go on where the run's directory ends | never: start anew, refused where "
                    "checkpoints lie | a checkpoint's directory")
       ->capture_default_str();
+  command
+      ->add_option("--resume-override", given->flags.resume_override,
+                   "go on although these fields differ from the checkpoint's: optim.lr,optim.clip")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_flag("--dry-run", given->flags.dry_run,
                     "resolve everything, run one step, print memory and time");
   add_config_flags(*command, given->common, true);

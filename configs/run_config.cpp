@@ -64,7 +64,7 @@ schema::Table table_of(RunConfig& c) {
       {"train.max_steps", &c.train.max_steps, at_least(0), "steps",
        "stop here at the latest; 0: after the epochs"},
       {"train.accumulate", &c.train.accumulate, at_least(1), "packs",
-       "packs whose gradients make one optimizer step"},
+       "packs whose gradients make one optimizer step, on each rank that a new run has"},
       {"train.checkpoint_every", &c.train.checkpoint_every, at_least(0), "steps",
        "0: at the end only"},
       {"train.keep_checkpoints", &c.train.keep_checkpoints, at_least(1), "",
@@ -76,6 +76,11 @@ schema::Table table_of(RunConfig& c) {
        "start from this draft (a checkpoint, or a directory of Aerie, EAGLE, SpecForge, "
        "speculators "
        "or NeMo), with its shape, vocabulary and layers; empty: new weights"},
+      {"train.zero", &c.train.zero, between(0, 1), "",
+       "several ranks; 0: each keeps all of the optimizer's moments; 1: its share of them (ZeRO "
+       "stage 1)"},
+      {"train.rank_timeout", &c.train.rank_timeout, at_least(1), "seconds",
+       "several ranks: one that the others wait for longer than this ends the run"},
 
       {"optim.lr", &c.optim.lr, above(0), "", "peak learning rate"},
       {"optim.beta1", &c.optim.beta1, between(0, 0.9999), "", "AdamW, first moment"},

@@ -48,6 +48,8 @@ struct TrainSection {
   int64_t log_every = 1;
   uint64_t seed = 0;
   std::filesystem::path init_from;  // a draft to start from; empty: new weights
+  int64_t zero = 0;                 // ZeRO stage: 1 shares the optimizer's moments among the ranks
+  int64_t rank_timeout = 300;       // seconds that a rank waits for the others
 };
 
 struct OptimSection {

@@ -81,10 +81,11 @@ int64_t parse_number(std::string_view text, std::string_view cursor) {
 Packer::Packer(const TokenShards& shards, PackOptions options)
     : shards_(shards), options_(std::move(options)) {
   AERIE_CHECK(options_.budget > 0, "train.pack_tokens is {}: give at least 1", options_.budget);
+  if (options_.round == 0) options_.round = options_.ranks;
   AERIE_CHECK(options_.window > 0 && options_.ranks > 0 && options_.rank >= 0 &&
-                  options_.rank < options_.ranks,
-              "pack window {}, rank {} of {}: not possible", options_.window, options_.rank,
-              options_.ranks);
+                  options_.rank < options_.ranks && options_.round > 0,
+              "pack window {}, rank {} of {}, rounds of {}: not possible", options_.window,
+              options_.rank, options_.ranks, options_.round);
   for (int64_t i = 0; i < shards_.size(); ++i) truncated_ += shards_[i].size() > options_.budget;
 }
 
@@ -129,11 +130,19 @@ void Packer::advance(Place& place, int64_t packs) {
   }
 }
 
-Pack Packer::next() {
+Pack Packer::peek() {
   Place mine = next_;
-  advance(mine, options_.rank);
-  Pack pack = epoch(mine.epoch)[static_cast<size_t>(mine.pack)];
-  advance(next_, options_.ranks);
+  advance(mine, options_.rank + taken_ * options_.ranks);
+  return epoch(mine.epoch)[static_cast<size_t>(mine.pack)];
+}
+
+Pack Packer::next() {
+  Pack pack = peek();
+  ++taken_;
+  if (options_.rank + taken_ * options_.ranks >= options_.round) {
+    advance(next_, options_.round);
+    taken_ = 0;
+  }
   return pack;
 }
 
@@ -182,6 +191,7 @@ void Packer::seek(std::string_view cursor) {
               "resume with what the checkpoint was made with, or start anew",
               cursor);
   next_ = place;
+  taken_ = 0;
   const int64_t packs = static_cast<int64_t>(epoch(place.epoch).size());
   AERIE_CHECK(place.pack < packs, "the data cursor {} is beyond the {} packs of its epoch", cursor,
               packs);

@@ -17,7 +17,8 @@ struct PackOptions {
   int64_t window = 2048;  // documents that are packed together
   uint64_t seed = 0;
   bool shuffle = true;      // false: documents in their order (evaluation)
-  int rank = 0, ranks = 1;  // this process takes every ranks-th pack
+  int rank = 0, ranks = 1;  // this process takes every ranks-th pack of a round, from its rank on
+  int64_t round = 0;        // packs that the ranks take before the cursor moves on; 0: one each
 };
 
 struct Pack {
@@ -43,13 +44,15 @@ class Packer {
   Packer(const TokenShards& shards, PackOptions options);
 
   Pack next();
+  /// The pack that next() will give.
+  Pack peek();
   /// Packs of one epoch, all ranks together. Epochs differ a little; this is epoch `epoch`'s.
   int64_t packs_in_epoch(int64_t epoch = 0) const;
   PackedTokens gather(const Pack& pack) const;
   /// Documents that are larger than the budget.
   int64_t truncated() const { return truncated_; }
 
-  /// The place of the next packs (the same for all ranks, and good for any number of them), as a
+  /// The place of the next round (the same for all ranks, and good for any number of them), as a
   /// short string: "epoch:pack:key".
   std::string cursor() const;
   /// Continues there. Throws Error if the string is not of this data and these options.
@@ -67,7 +70,8 @@ class Packer {
   const TokenShards& shards_;
   PackOptions options_;
   std::map<int64_t, std::vector<Pack>> epochs_;  // at most the current one and the next
-  Place next_;                                   // of rank 0; the other ranks are just behind it
+  Place next_;                                   // where the round begins
+  int64_t taken_ = 0;                            // own packs of the round
   int64_t truncated_ = 0;
 };
 

@@ -3,8 +3,17 @@
 // by ops.cpp; meanings are those of ops.h and training.h. Nothing here records itself for autograd:
 // cuda_layers.h does that for the layers.
 #pragma once
+#include <c10/util/intrusive_ptr.h>
+
+#include <chrono>
+
 #include "kernels/ops.h"
 #include "kernels/training.h"
+
+namespace c10d {
+class Backend;
+class Store;
+}  // namespace c10d
 
 namespace aerie {
 
@@ -33,6 +42,11 @@ struct CudaOps {
   ops::AttentionGrads (*ttt_backward)(const ops::AttentionInputs& in,
                                       const ops::AttentionOutput& out, const Tensor& grad_out);
   ops::HeadLossOutput (*head_loss)(const ops::HeadLossInputs& in);
+  /// NCCL among the ranks that meet at `store`. A wait for an exchange returns when it is done, and
+  /// throws after `timeout`.
+  c10::intrusive_ptr<c10d::Backend> (*nccl_backend)(const c10::intrusive_ptr<c10d::Store>& store,
+                                                    int rank, int ranks,
+                                                    std::chrono::milliseconds timeout) = nullptr;
 };
 
 /// The module's only exported symbol has this name and type.

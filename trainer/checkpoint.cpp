@@ -45,6 +45,7 @@ json to_json(const TrainState& s) {
           {"seconds", s.seconds},
           {"metrics_position", s.metrics_position},
           {"seed", s.seed},
+          {"packs_per_step", s.packs_per_step},
           {"cursor", s.cursor},
           {"best", {{"step", s.best.step}, {"value", s.best.value}, {"metric", s.best.metric}}},
           {"facts", s.facts}};
@@ -60,6 +61,7 @@ TrainState from_json(const json& j) {
   s.seconds = j.at("seconds");
   s.metrics_position = j.at("metrics_position");
   s.seed = j.at("seed");
+  s.packs_per_step = j.value("packs_per_step", int64_t{0});
   s.cursor = j.at("cursor");
   s.best.step = j.at("best").at("step");
   s.best.value = j.at("best").at("value");
@@ -84,16 +86,16 @@ void write_content(const fs::path& directory, const CheckpointContent& content) 
   for (const auto& [name, tensor] : content.masters.tensors) {
     masters.emplace_back(name, tensor.detach());
   }
-  for (const auto& [name, tensor] : content.optimizer.first_moments().tensors) {
+  for (const auto& [name, tensor] : content.moments.first.tensors) {
     moments.emplace_back("first." + name, tensor);
   }
-  for (const auto& [name, tensor] : content.optimizer.second_moments().tensors) {
+  for (const auto& [name, tensor] : content.moments.second.tensors) {
     moments.emplace_back("second." + name, tensor);
   }
   write_safetensors(directory / "masters.safetensors", masters);
   write_safetensors(directory / "moments.safetensors", moments);
   write_file_atomic(directory / "config.yaml", content.config_yaml);
-  write_file_atomic(directory / "state.json", to_json(content.state).dump(2) + "\n");
+  write_file_atomic(directory / "state.json", state_text(content.state));
 }
 
 }  // namespace
@@ -118,14 +120,20 @@ TrainState read_state(const fs::path& checkpoint) {
               "{} is no checkpoint: it has no state.json. Give a step-* directory of a run, or its "
               "'latest'",
               checkpoint.string());
+  return parse_state(read_file(file), file.string());
+}
+
+std::string state_text(const TrainState& state) { return to_json(state).dump(2) + "\n"; }
+
+TrainState parse_state(const std::string& text, const std::string& origin) {
   try {
-    const json content = json::parse(read_file(file));
+    const json content = json::parse(text);
     AERIE_CHECK(content.at("format") == kFormat,
-                "{}: format {} is not this program's ({}); use the version that wrote it",
-                file.string(), content.at("format").dump(), kFormat);
+                "{}: format {} is not this program's ({}); use the version that wrote it", origin,
+                content.at("format").dump(), kFormat);
     return from_json(content);
   } catch (const json::exception& error) {
-    fail("{} is damaged ({}); resume from another step-* directory of the run", file.string(),
+    fail("{} is damaged ({}); resume from another step-* directory of the run", origin,
          error.what());
   }
 }
@@ -134,28 +142,9 @@ DraftParams read_masters(const fs::path& checkpoint) {
   return read_params(checkpoint / "masters.safetensors", "");
 }
 
-void restore_optimizer(const fs::path& checkpoint, const TrainState& state, Optimizer& optimizer) {
+Moments read_moments(const fs::path& checkpoint) {
   const fs::path moments = checkpoint / "moments.safetensors";
-  optimizer.restore(read_masters(checkpoint), read_params(moments, "first."),
-                    read_params(moments, "second."), state.updates);
-}
-
-void check_same_run(const fs::path& checkpoint, const RunFacts& was, const RunFacts& is) {
-  std::string diff;
-  const auto value = [](const RunFacts& facts, const std::string& key) {
-    const auto found = facts.find(key);
-    return found == facts.end() ? std::string("(absent)") : found->second;
-  };
-  RunFacts keys = was;
-  keys.insert(is.begin(), is.end());
-  for (const auto& [key, unused] : keys) {
-    const std::string before = value(was, key), now = value(is, key);
-    if (before != now) diff += fmt::format("\n  {}: was {}, is {}", key, before, now);
-  }
-  AERIE_CHECK(diff.empty(),
-              "{} belongs to a run with another configuration:{}\nSet these back to resume it, or "
-              "start afresh with --resume never or another output.dir",
-              checkpoint.string(), diff);
+  return {read_params(moments, "first."), read_params(moments, "second.")};
 }
 
 std::optional<fs::path> find_latest(const fs::path& run_dir) {

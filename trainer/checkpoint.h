@@ -36,6 +36,7 @@ struct TrainState {
   double seconds = 0;            ///< spent training, over all resumptions
   int64_t metrics_position = 0;  ///< bytes of metrics.jsonl that belong to these steps
   uint64_t seed = 0;             ///< of initial weights and data order; no other draw is made
+  int64_t packs_per_step = 0;    ///< of all ranks together; 0: not known (an older checkpoint)
   std::string cursor;            ///< HiddenStateSource::cursor()
   BestSoFar best;
   RunFacts facts;
@@ -46,7 +47,7 @@ struct CheckpointContent {
   const DraftConfig& config;
   const DraftParams& masters;
   const VocabMap& vocab;
-  const Optimizer& optimizer;
+  const Moments& moments;
   std::string config_yaml;
 };
 /// Writes `run_dir`/step-NNNNNN and points `latest` at it. On failure (disk full) nothing of it is
@@ -57,16 +58,12 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir,
 
 /// Throws Error naming the file that is missing or damaged.
 TrainState read_state(const std::filesystem::path& checkpoint);
+/// The content of state.json, and back: ranks send it to each other. `origin` is for messages.
+std::string state_text(const TrainState& state);
+TrainState parse_state(const std::string& text, const std::string& origin);
 /// f32 weights by name.
 DraftParams read_masters(const std::filesystem::path& checkpoint);
-/// Copies weights and moments into the optimizer and its parameters.
-void restore_optimizer(const std::filesystem::path& checkpoint, const TrainState& state,
-                       Optimizer& optimizer);
-
-/// Refuses to go on where the run was another one, listing every differing field as "key: was A,
-/// is B".
-void check_same_run(const std::filesystem::path& checkpoint, const RunFacts& was,
-                    const RunFacts& is);
+Moments read_moments(const std::filesystem::path& checkpoint);
 
 /// The newest complete checkpoint of a run, or nothing.
 std::optional<std::filesystem::path> find_latest(const std::filesystem::path& run_dir);

@@ -20,7 +20,8 @@ using MeasureAcceptance =
                              const VocabMap&, const std::vector<std::vector<int32_t>>& prompts)>;
 
 struct TrainFlags {
-  std::string resume = "auto";  ///< auto | never | a checkpoint directory
+  std::string resume = "auto";               ///< auto | never | a checkpoint directory
+  std::vector<std::string> resume_override;  ///< fields that may differ from the checkpoint's
   bool dry_run = false;
   std::string device = "cpu", dtype = "bfloat16";
 };

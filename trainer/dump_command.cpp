@@ -6,6 +6,7 @@
 #include "trainer/commands.h"
 #include "trainer/dump.h"
 #include "trainer/run_data.h"
+#include "trainer/run_ranks.h"
 #include "trainer/run_sources.h"
 #include "trainer/store_facts.h"
 
@@ -74,28 +75,44 @@ bool dump_split(const RunConfig& config, const DumpFlags& flags, const DraftConf
   return !report.stopped;
 }
 
-}  // namespace
-
-void dump_command(const RunConfig& config, const DumpFlags& flags) {
+void dump_part(const RunConfig& config, const DumpFlags& flags, Ranks& ranks,
+               const RankPlace& place) {
   const ModelConfig model = read_model_config(config.target.path);
   const DraftConfig draft =
       draft_config_for(model, config.draft.vocab_size, config.draft.layer_ids);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
-  prepare(prepare_options(config));
+  prepare_in_turns(ranks, place, prepare_options(config));
   const std::vector<SplitPlace> splits = split_places(config);
   if (flags.estimate) {
-    for (const SplitPlace& place : splits) {
-      fmt::print("{}: {}\n", place.name,
-                 describe_store_size(config, place.split, draft, dtype, TokenShards(place.shards)));
+    for (const SplitPlace& split : splits) {
+      if (!ranks.first()) break;
+      fmt::print("{}: {}\n", split.name,
+                 describe_store_size(config, split.split, draft, dtype, TokenShards(split.shards)));
     }
     return;
   }
   const auto target = load_target(config.target.path, parse_device(flags.device), dtype);
-  for (const SplitPlace& place : splits) {
-    if (!dump_split(config, flags, draft, *target, place)) {
+  for (const SplitPlace& split : splits) {
+    if (!dump_split(config, flags, draft, *target, split)) {
       return log_info("stopped; the same command goes on from here");
     }
   }
+}
+
+}  // namespace
+
+void dump_command(const RunConfig& config, const DumpFlags& flags) {
+  const RankPlace place = rank_place();
+  AERIE_CHECK(place.ranks == 1 || flags.parts == 1,
+              "--part {}/{} in a process of a launcher, which makes {} parts already: leave it out",
+              flags.part + 1, flags.parts, place.ranks);
+  DumpFlags mine = flags;
+  if (place.ranks > 1) {
+    mine.part = place.rank;
+    mine.parts = place.ranks;
+  }
+  const std::unique_ptr<Ranks> ranks = join_ranks(config, place, flags.device);
+  run_as_rank(*ranks, [&] { dump_part(config, mine, *ranks, place); });
 }
 
 }  // namespace aerie

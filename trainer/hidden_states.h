@@ -33,7 +33,7 @@ class HiddenStateSource {
   virtual std::string cursor() const = 0;
   /// Continues at a place that cursor() named. Throws Error if it belongs to other data.
   virtual void seek(const std::string& cursor) = 0;
-  /// Batches from the start to the end of all epochs.
+  /// Batches from the start to the end of all epochs, of all ranks together.
   virtual int64_t total_batches() const = 0;
 };
 

@@ -62,6 +62,24 @@ void UnrollMetrics::add(const UnrollMetrics& other) {
   add_tokens(other.tokens_, other.supervised_);
 }
 
+std::vector<double> UnrollMetrics::sums() const {
+  std::vector<double> all{static_cast<double>(tokens_), static_cast<double>(supervised_)};
+  for (const auto* sum : {&pairs_, &loss_, &hit_, &alpha_, &chain_, &in_vocab_}) {
+    all.insert(all.end(), sum->begin(), sum->end());
+  }
+  return all;
+}
+
+void UnrollMetrics::set_sums(const std::vector<double>& sums) {
+  tokens_ = static_cast<int64_t>(sums[0]);
+  supervised_ = static_cast<int64_t>(sums[1]);
+  auto from = sums.begin() + 2;
+  for (auto* sum : {&pairs_, &loss_, &hit_, &alpha_, &chain_, &in_vocab_}) {
+    std::copy_n(from, sum->size(), sum->begin());
+    from += static_cast<std::ptrdiff_t>(sum->size());
+  }
+}
+
 void UnrollMetrics::add_tokens(int64_t rows, int64_t supervised) {
   tokens_ += rows;
   supervised_ += supervised;

@@ -19,6 +19,9 @@ class UnrollMetrics {
   void add(const UnrollPlan& plan, const ops::HeadLoss& values);
   void add(const UnrollMetrics& other);
   void add_tokens(int64_t rows, int64_t supervised);
+  /// All sums as one list, and back: adding up the lists of ranks adds up their metrics.
+  std::vector<double> sums() const;
+  void set_sums(const std::vector<double>& sums);
 
   int64_t pairs() const;
   int64_t tokens() const { return tokens_; }

@@ -5,14 +5,11 @@
 namespace aerie {
 
 PackSequence::PackSequence(const TokenShards& shards, const PackOptions& packing, int64_t epochs)
-    : shards_(shards), packer_(shards, packing), ranks_(packing.ranks), epochs_(epochs) {}
+    : shards_(shards), packer_(shards, packing), epochs_(epochs) {}
 
 std::optional<Pack> PackSequence::next() {
-  const std::string here = packer_.cursor();
-  Pack pack = packer_.next();
-  if (epochs_ == 0 || pack.epoch < epochs_) return pack;
-  packer_.seek(here);
-  return std::nullopt;
+  if (epochs_ != 0 && packer_.peek().epoch >= epochs_) return std::nullopt;
+  return packer_.next();
 }
 
 std::vector<std::string> PackSequence::names(const Pack& pack) const {
@@ -25,7 +22,7 @@ int64_t PackSequence::total() const {
   if (epochs_ == 0) return std::numeric_limits<int64_t>::max();
   int64_t total = 0;
   for (int64_t epoch = 0; epoch < epochs_; ++epoch) total += packer_.packs_in_epoch(epoch);
-  return total / ranks_;
+  return total;
 }
 
 }  // namespace aerie

@@ -50,6 +50,7 @@ std::string train_line(const TrainState& state, const UnrollMetrics& metrics,
   line["step_seconds"] = {{"source", rounded(report.seconds.source)},
                           {"forward", rounded(report.seconds.forward)},
                           {"backward", rounded(report.seconds.backward)},
+                          {"wait", rounded(report.seconds.wait)},
                           {"update", rounded(report.seconds.update)}};
   line["skipped_steps"] = state.skipped_steps;
   line["peak_rss_mb"] = peak_resident_bytes() >> 20;

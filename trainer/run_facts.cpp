@@ -2,25 +2,80 @@
 
 #include <fmt/ranges.h>
 
-#include <fstream>
+#include <set>
 
+#include "common/error.h"
 #include "common/files.h"
+#include "trainer/store_facts.h"
 
 namespace aerie {
 namespace {
 
-/// Where tensors stand, of which types and shapes: a safetensors file begins with the length of its
-/// JSON header.
-std::string safetensors_header(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  uint64_t length = 0;
-  stream.read(reinterpret_cast<char*>(&length), sizeof length);
-  std::string header(std::min<uint64_t>(length, fs::file_size(file)), '\0');
-  stream.read(header.data(), static_cast<std::streamsize>(header.size()));
-  return header;
+/// "draft.vocab_size (the vocabulary's hash)" -> "draft.vocab_size"
+std::string field_of(const std::string& fact) { return fact.substr(0, fact.find(" (")); }
+
+/// Facts that differ, with both values.
+std::map<std::string, std::pair<std::string, std::string>> differences(const RunFacts& was,
+                                                                       const RunFacts& is) {
+  const auto value = [](const RunFacts& facts, const std::string& key) {
+    const auto found = facts.find(key);
+    return found == facts.end() ? std::string("(absent)") : found->second;
+  };
+  RunFacts keys = was;
+  keys.insert(is.begin(), is.end());
+  std::map<std::string, std::pair<std::string, std::string>> found;
+  for (const auto& [key, unused] : keys) {
+    if (value(was, key) != value(is, key)) found[key] = {value(was, key), value(is, key)};
+  }
+  return found;
+}
+
+/// Throws Error for an override that cannot be.
+void check_overrides(const RunFacts& is, const std::vector<std::string>& overrides) {
+  std::set<std::string> fields;
+  for (const auto& [fact, unused] : is) fields.insert(field_of(fact));
+  for (const std::string& name : overrides) {
+    AERIE_CHECK(name != "draft.vocab_size" && name != "draft.layer_ids",
+                "--resume-override {}: the weights have this shape. Start a new run from them with "
+                "train.init_from",
+                name);
+    AERIE_CHECK(fields.contains(name),
+                "--resume-override {}: a resumed run need not agree on that; fields are {}", name,
+                fmt::join(fields, ", "));
+  }
 }
 
 }  // namespace
+
+std::string facts_diff(const RunFacts& was, const RunFacts& is) {
+  std::string diff;
+  for (const auto& [key, values] : differences(was, is)) {
+    diff += fmt::format("\n  {}: was {}, is {}", key, values.first, values.second);
+  }
+  return diff;
+}
+
+std::vector<std::string> check_same_run(const fs::path& checkpoint, const RunFacts& was,
+                                        const RunFacts& is,
+                                        const std::vector<std::string>& overrides) {
+  check_overrides(is, overrides);
+  RunFacts allowed = is;
+  std::vector<std::string> overridden;
+  for (const auto& [key, values] : differences(was, is)) {
+    if (std::find(overrides.begin(), overrides.end(), field_of(key)) == overrides.end()) continue;
+    overridden.push_back(field_of(key));
+    allowed.erase(key);
+    if (was.contains(key)) allowed[key] = values.first;
+  }
+  const std::string diff = facts_diff(was, allowed);
+  AERIE_CHECK(
+      diff.empty(),
+      "{} belongs to a run with another configuration:{}\nSet these back to resume it, name "
+      "those that may change (--resume-override optim.lr,...), or start afresh with --resume "
+      "never or another output.dir",
+      checkpoint.string(), diff);
+  return overridden;
+}
 
 RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
                    const std::string& target_fingerprint, const std::string& data_key,
@@ -62,17 +117,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
 }
 
 std::string fingerprint_target(const fs::path& directory) {
-  std::vector<fs::path> weights;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    if (entry.path().extension() == ".safetensors") weights.push_back(entry.path());
-  }
-  std::sort(weights.begin(), weights.end());
-  std::string facts = read_file(directory / "config.json");
-  for (const fs::path& file : weights) {
-    facts += fmt::format("{} {} ", file.filename().string(), fs::file_size(file));
-    facts += safetensors_header(file);
-  }
-  return hash_hex(facts);
+  return hash_hex(read_file(directory / "config.json") + sample_weights(directory));
 }
 
 }  // namespace aerie

@@ -11,8 +11,17 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
                    const std::string& target_fingerprint, const std::string& data_key,
                    const std::string& vocabulary_hash, at::ScalarType dtype);
 
-/// A short word for a Hugging Face directory's config and weights: hash of config.json and of the
-/// size and header of every weight file. Costs no reading of weights.
+/// Compares a checkpoint's facts with the run's. Throws Error listing every differing field that
+/// `overrides` does not name as "key: was A, is B"; also where an override names no field, or one
+/// that the shapes of the weights follow from. -> the fields that differ and are overridden
+std::vector<std::string> check_same_run(const std::filesystem::path& checkpoint,
+                                        const RunFacts& was, const RunFacts& is,
+                                        const std::vector<std::string>& overrides);
+/// "\n  key: was A, is B" of every field that differs; "" if none does.
+std::string facts_diff(const RunFacts& was, const RunFacts& is);
+
+/// A short word for a Hugging Face directory's config and weights: hash of config.json and of
+/// samples of every tensor (sample_weights), so that two fine-tunes of one model differ in it.
 std::string fingerprint_target(const std::filesystem::path& directory);
 
 }  // namespace aerie

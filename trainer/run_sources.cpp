@@ -1,5 +1,6 @@
 #include "trainer/run_sources.h"
 
+#include "common/error.h"
 #include "trainer/online_source.h"
 #include "trainer/store_facts.h"
 
@@ -34,9 +35,19 @@ std::filesystem::path store_directory(const RunConfig& config, Split split) {
 }
 
 RunSource::RunSource(const RunConfig& config, Split split, const DraftConfig& draft,
-                     const TargetModel& target, const TokenShards& shards, int64_t epochs) {
-  const PackOptions packing = pack_options(config, split);
+                     const TargetModel& target, const TokenShards& shards, int64_t epochs,
+                     const StepShare& share) {
+  PackOptions packing = pack_options(config, split);
+  packing.rank = share.rank;
+  packing.ranks = share.ranks;
+  packing.round = share.packs;
   const std::string& mode = config.hidden_states.mode;
+  // A rank would need what the others have not published yet.
+  AERIE_CHECK(mode != "hybrid" || share.ranks == 1,
+              "hidden_states.mode is hybrid, which one process alone can do, and there are {}. Run "
+              "aerie dump under the same launcher (each rank stores its part), then train with "
+              "hidden_states.mode offline",
+              share.ranks);
   if (mode == "online") {
     source_ = std::make_unique<OnlineSource>(target, draft.capture_layers, shards, packing, epochs);
     return;

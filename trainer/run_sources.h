@@ -7,6 +7,7 @@
 #include "draft_models/draft_config.h"
 #include "target_models/model.h"
 #include "trainer/hidden_states.h"
+#include "trainer/step_share.h"
 #include "trainer/stored_source.h"
 
 namespace aerie {
@@ -23,9 +24,11 @@ std::filesystem::path store_directory(const RunConfig& config, Split split);
 /// A source with all that it stands on.
 class RunSource {
  public:
-  /// References outlive the source. `epochs` 0: endless.
+  /// References outlive the source. `epochs` 0: endless. `share`: the packs that are this rank's.
+  /// Throws Error for a hybrid source on several ranks.
   RunSource(const RunConfig& config, Split split, const DraftConfig& draft,
-            const TargetModel& target, const TokenShards& shards, int64_t epochs);
+            const TargetModel& target, const TokenShards& shards, int64_t epochs,
+            const StepShare& share = {});
 
   HiddenStateSource& get() { return *source_; }
 

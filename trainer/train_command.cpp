@@ -15,6 +15,7 @@
 #include "trainer/report.h"
 #include "trainer/run_data.h"
 #include "trainer/run_facts.h"
+#include "trainer/run_ranks.h"
 #include "trainer/run_sources.h"
 #include "trainer/store_facts.h"
 #include "trainer/trainer.h"
@@ -60,10 +61,19 @@ DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
   return init_draft(draft, start, config.train.seed);
 }
 
+/// What a run was asked to do, and on which rank.
+struct Task {
+  const RunConfig& config;
+  const TrainFlags& flags;
+  const MeasureAcceptance& measure;
+  RankPlace place;
+  Ranks& ranks;
+};
+
 /// Everything a run stands on, in the order in which it is needed.
 struct Run {
-  Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& draft,
-      const std::optional<LoadedDraft>& initial, const MeasureAcceptance& measure);
+  Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedDraft>& initial,
+      int64_t packs_per_step);
 
   PreparedData places;
   PrepareReport prepared;
@@ -75,27 +85,30 @@ struct Run {
   std::unique_ptr<Trainer> trainer;
 };
 
-Run::Run(const RunConfig& config, const TrainFlags& flags, const DraftConfig& draft,
-         const std::optional<LoadedDraft>& initial, const MeasureAcceptance& measure)
-    : places(prepare_options(config, initial).output),
-      prepared(prepare(prepare_options(config, initial))),
+Run::Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedDraft>& initial,
+         int64_t packs_per_step)
+    : places(prepare_options(task.config, initial).output),
+      prepared(prepare_in_turns(task.ranks, task.place, prepare_options(task.config, initial))),
       shards(places.train) {
-  const at::ScalarType dtype = parse_dtype(flags.dtype);
-  target = load_target(config.target.path, parse_device(flags.device), dtype);
+  const RunConfig& config = task.config;
+  const at::ScalarType dtype = parse_dtype(task.flags.dtype);
+  target = load_target(config.target.path, parse_device(task.flags.device), dtype);
   vocab = make_vocab_map(prepared.vocabulary.draft_to_target, draft.vocab);
 
   const int64_t epochs = config.train.max_steps > 0 ? 0 : config.train.epochs;
   // A dry run leaves nothing behind, so it does not fill a store.
   RunConfig sources = config;
-  if (flags.dry_run && config.hidden_states.mode == "hybrid") sources.hidden_states.mode = "online";
-  train.emplace(sources, Split::kTrain, draft, *target, shards, epochs);
+  if (task.flags.dry_run && config.hidden_states.mode == "hybrid")
+    sources.hidden_states.mode = "online";
+  train.emplace(sources, Split::kTrain, draft, *target, shards, epochs,
+                StepShare{task.ranks.rank(), task.ranks.size(), packs_per_step});
   if (!config.data.heldout.empty()) {
     heldout_shards.emplace(places.heldout);
     heldout.emplace(sources, Split::kHeldout, draft, *target, *heldout_shards, 1);
   }
   HiddenStateSource* evaluated = heldout ? &heldout->get() : nullptr;
-  TrainerParts parts{config,    *target, draft,   vocab, train->get(),
-                     evaluated, {},      measure, {},    dtype};
+  TrainerParts parts{config, *target,      draft, vocab, train->get(), evaluated,
+                     {},     task.measure, {},    dtype, &task.ranks,  packs_per_step};
   if (heldout_shards) parts.prompts = heldout_prompts(*heldout_shards, config.eval.prompts);
   parts.facts = run_facts(config, draft, fingerprint_target(config.target.path), shards.key(),
                           prepared.vocabulary.hash, dtype);
@@ -187,25 +200,31 @@ void dry_run_from_shapes(const RunConfig& config, const ModelConfig& target,
   }
 }
 
-void train(const RunConfig& config, const std::optional<fs::path>& from, Run& run) {
+void train(const Task& task, const std::optional<fs::path>& from, Run& run) {
+  const RunConfig& config = task.config;
+  run.trainer->begin(from, task.flags.resume_override);
   if (from) {
-    run.trainer->resume(*from);
     log_info(fmt::format("resumed from {} at step {}", from->string(), run.trainer->state().step));
   }
-  fs::create_directories(config.output.dir);
-  write_file_atomic(config.output.dir / "config.yaml", to_yaml(config));
+  if (task.ranks.first()) {
+    fs::create_directories(config.output.dir);
+    write_file_atomic(config.output.dir / "config.yaml", to_yaml(config));
+  }
   const bool complete = run.trainer->run();
-  summarize(config, *run.trainer, complete);
+  if (task.ranks.first()) summarize(config, *run.trainer, complete);
 }
 
-}  // namespace
-
-void train_command(const RunConfig& config, const TrainFlags& flags,
-                   const MeasureAcceptance& measure) {
+void run_task(const Task& task) {
   const auto start = std::chrono::steady_clock::now();
-  refuse_what_is_not_there(config);
+  const RunConfig& config = task.config;
+  const TrainFlags& flags = task.flags;
   const ModelConfig target = read_model_config(config.target.path);
-  const std::optional<fs::path> from = resume_from(config, flags.resume);
+  // The run's directory is rank 0's: the others hear from it what is in a checkpoint, and need not
+  // see it.
+  std::optional<fs::path> from;
+  if (task.ranks.first()) from = resume_from(config, flags.resume);
+  const fs::path told = task.ranks.share(from ? from->string() : "");
+  if (!told.empty() && fs::exists(told / "state.json")) from = told;
   const std::optional<LoadedDraft> initial = initial_draft(config, from);
   const DraftConfig draft =
       initial ? initial->config
@@ -219,11 +238,21 @@ void train_command(const RunConfig& config, const TrainFlags& flags,
                          config.train.init_from.string(), draft.draft_vocab,
                          fmt::join(draft.capture_layers, ", ")));
   }
-  Run run(config, flags, draft, initial, measure);
+  Run run(task, draft, initial, packs_of_step(config, task.ranks, from));
   const std::chrono::duration<double> ready = std::chrono::steady_clock::now() - start;
   describe_start(config, draft, *run.trainer, ready.count());
   if (flags.dry_run) return dry_run(config, draft, run);
-  train(config, from, run);
+  train(task, from, run);
+}
+
+}  // namespace
+
+void train_command(const RunConfig& config, const TrainFlags& flags,
+                   const MeasureAcceptance& measure) {
+  refuse_what_is_not_there(config);
+  const RankPlace place = rank_place();
+  const std::unique_ptr<Ranks> ranks = join_ranks(config, place, flags.device);
+  run_as_rank(*ranks, [&] { run_task({config, flags, measure, place, *ranks}); });
 }
 
 }  // namespace aerie

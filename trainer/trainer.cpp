@@ -9,8 +9,9 @@
 #include "common/log.h"
 #include "common/progress.h"
 #include "trainer/report.h"
+#include "trainer/run_facts.h"
+#include "trainer/run_ranks.h"
 #include "trainer/schedule.h"
-#include "trainer/stop_signal.h"
 #include "trainer/stopwatch.h"
 
 namespace aerie {
@@ -19,9 +20,21 @@ namespace {
 // So many steps in a row without a finite gradient stop the run: skipping on would train nothing.
 constexpr int64_t kMaxBadSteps = 5;
 
-int64_t count_steps(const RunConfig& config, const HiddenStateSource& train) {
+StepShare share_of(const TrainerParts& parts, const Ranks& ranks) {
+  const int64_t packs = parts.packs_per_step;
+  return {ranks.rank(), ranks.size(),
+          packs > 0 ? packs : ranks.size() * parts.config.train.accumulate};
+}
+
+int64_t count_steps(const RunConfig& config, const HiddenStateSource& train,
+                    const StepShare& share) {
   if (config.train.max_steps > 0) return config.train.max_steps;
-  return (train.total_batches() + config.train.accumulate - 1) / config.train.accumulate;
+  return share.steps(train.total_batches());
+}
+
+/// Without these the place in the data means nothing.
+bool decides_order(const std::string& field) {
+  return field == "data.train" || field == "train.pack_tokens" || field == "train.seed";
 }
 
 bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -32,67 +45,144 @@ void TimeSplit::add(const TimeSplit& other) {
   source += other.source;
   forward += other.forward;
   backward += other.backward;
+  wait += other.wait;
   update += other.update;
 }
 
 Trainer::Trainer(TrainerParts parts, DraftParams params)
     : parts_(std::move(parts)),
+      ranks_(parts_.ranks ? *parts_.ranks : alone_),
+      share_(share_of(parts_, ranks_)),
       params_(std::move(params)),
-      optimizer_(params_, parts_.config.optim),
+      optimizer_(params_, parts_.config.optim, ranks_, parts_.config.train.zero == 1),
+      gradients_(params_, optimizer_.gradient(), ranks_),
       draft_(Eagle3Draft::trainable(parts_.draft, params_, parts_.target.embed_weight(),
                                     parts_.dtype)),
       weights_(step_weights(parts_.config.train.step_decay, parts_.config.train.unroll)),
-      total_steps_(count_steps(parts_.config, parts_.train)) {
+      total_steps_(count_steps(parts_.config, parts_.train, share_)) {
   state_.seed = parts_.config.train.seed;
+  state_.packs_per_step = share_.packs;
   state_.facts = parts_.facts;
   state_.cursor = parts_.train.cursor();
 }
 
-void Trainer::resume(const std::filesystem::path& checkpoint) {
-  TrainState state = read_state(checkpoint);
-  check_same_run(checkpoint, state.facts, parts_.facts);
-  restore_optimizer(checkpoint, state, optimizer_);
+void Trainer::begin(const std::optional<fs::path>& checkpoint,
+                    const std::vector<std::string>& overrides) {
+  check_same_on_all_ranks(ranks_, parts_.config, parts_.facts);
+  std::string text;
+  std::vector<std::string> overridden;
+  if (ranks_.first() && checkpoint) {
+    const TrainState state = read_state(*checkpoint);
+    RunFacts facts = parts_.facts;
+    // As many packs a step as before, on another number of ranks.
+    const auto accumulate = state.facts.find("train.accumulate");
+    if (state.packs_per_step == share_.packs && accumulate != state.facts.end()) {
+      facts["train.accumulate"] = accumulate->second;
+    }
+    overridden = check_same_run(*checkpoint, state.facts, facts, overrides);
+    text = state_text(state);
+  }
+  text = ranks_.share(text);
+  if (text.empty()) {
+    optimizer_.share_masters();
+  } else {
+    const TrainState state = parse_state(text, "what rank 0 sent");
+    const bool here = ranks_.first();
+    optimizer_.restore(here ? read_masters(*checkpoint) : DraftParams{},
+                       here ? read_moments(*checkpoint) : Moments{}, state.updates);
+    const bool reordered = std::any_of(overridden.begin(), overridden.end(), decides_order);
+    take_state(state, ranks_.share(reordered ? "reordered" : "") == "reordered");
+    for (const std::string& field : overridden) {
+      log_info(fmt::format("goes on with another {} (--resume-override)", field));
+    }
+  }
   draft_.refresh();
-  parts_.train.seek(state.cursor);
-  saved_step_ = state.step;
-  state_ = std::move(state);
 }
 
-int64_t Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds) {
+void Trainer::take_state(TrainState state, bool reordered) {
+  const std::string start = state_.cursor;
+  if (parts_.config.train.max_steps == 0 && state.packs_per_step > 0) {
+    const int64_t read = state.step * state.packs_per_step;
+    total_steps_ =
+        state.step + share_.steps(std::max<int64_t>(0, parts_.train.total_batches() - read));
+  }
+  state_ = std::move(state);
+  saved_step_ = state_.step;
+  state_.facts = parts_.facts;
+  state_.packs_per_step = share_.packs;
+  if (reordered) {
+    if (ranks_.first()) log_warning("the data's order has changed: they are read from their start");
+    state_.cursor = start;
+  }
+  parts_.train.seek(state_.cursor);
+}
+
+void Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds) {
   Stopwatch watch;
   const UnrollPlan plan = plan_unroll(batch.tokens, batch.positions, batch.loss_mask, batch.q_start,
                                       parts_.config.train.unroll);
   metrics.add_tokens(batch.tokens.numel(), batch.loss_mask.sum().item<int64_t>());
-  if (plan.pairs == 0) return 0;
+  if (plan.pairs == 0) return;
   const ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), weights_);
   metrics.add(plan, loss);
   seconds.forward += watch.lap();
   loss.total.backward();
   seconds.backward += watch.lap();
-  return plan.pairs;
+}
+
+Trainer::Contribution Trainer::take_packs(StepReport& report) {
+  Contribution mine{UnrollMetrics(parts_.config.train.unroll), 0, {}};
+  Stopwatch watch;
+  for (int64_t i = 0; i < share_.own(); ++i) {
+    watch.lap();
+    const std::optional<TrainBatch> batch = parts_.train.next();
+    report.seconds.source += watch.lap();
+    if (!batch) break;
+    ++mine.batches;
+    mine.documents.insert(mine.documents.end(), batch->documents.begin(), batch->documents.end());
+    report.epoch = batch->epoch;
+    if (i + 1 == share_.own()) gradients_.arm();
+    accumulate(*batch, mine.metrics, report.seconds);
+  }
+  watch.lap();
+  gradients_.finish();
+  report.seconds.wait += watch.lap();
+  return mine;
+}
+
+void Trainer::sum_over_ranks(Contribution& contribution, StepReport& report) {
+  report.stop = stop_ && stop_->requested();
+  if (ranks_.alone()) return;
+  Stopwatch watch;
+  std::vector<double> sums = contribution.metrics.sums();
+  sums.push_back(static_cast<double>(contribution.batches));
+  sums.push_back(report.stop ? 1 : 0);
+  ranks_.sum(at::from_blob(sums.data(), {static_cast<int64_t>(sums.size())}, at::kDouble));
+  contribution.metrics.set_sums(sums);
+  contribution.batches = static_cast<int64_t>(sums[sums.size() - 2]);
+  report.stop = sums.back() > 0;
+  report.seconds.wait += watch.lap();
 }
 
 StepReport Trainer::step(UnrollMetrics& metrics) {
   StepReport report;
   UnrollMetrics fresh(parts_.config.train.unroll);
   std::vector<std::string> documents;
-  int64_t pairs = 0;
-  // A batch without a trainable pair does not make a step.
-  for (int64_t i = 0; i < parts_.config.train.accumulate || pairs == 0; ++i) {
-    Stopwatch watch;
-    const std::optional<TrainBatch> batch = parts_.train.next();
-    report.seconds.source += watch.lap();
-    if (!batch) break;
-    documents.insert(documents.end(), batch->documents.begin(), batch->documents.end());
-    report.epoch = batch->epoch;
-    pairs += accumulate(*batch, fresh, report.seconds);
+  // Packs without a trainable pair do not make a step.
+  for (bool more = true; more && fresh.pairs() == 0;) {
+    Contribution taken = take_packs(report);
+    sum_over_ranks(taken, report);
+    fresh.add(taken.metrics);
+    documents.insert(documents.end(), taken.documents.begin(), taken.documents.end());
+    more = taken.batches == share_.packs;
   }
-  if (pairs == 0) return report;
+  if (fresh.pairs() == 0) return report;
 
   Stopwatch watch;
   report.trained = true;
   report.lr = learning_rate(parts_.config.optim, state_.step, total_steps_);
-  const Optimizer::Report update = optimizer_.step(report.lr, 1.0 / static_cast<double>(pairs));
+  const double scale = 1.0 / static_cast<double>(fresh.pairs());
+  const Optimizer::Report update = optimizer_.step(report.lr, scale);
   report.applied = update.applied;
   report.grad_norm = update.grad_norm;
   ++state_.step;
@@ -115,12 +205,14 @@ StepReport Trainer::step(UnrollMetrics& metrics) {
 void Trainer::count_skipped(const std::vector<std::string>& documents) {
   ++state_.skipped_steps;
   ++bad_in_a_row_;
-  const std::string ids = fmt::format("{}", fmt::join(documents, ", "));
+  const std::string ids = fmt::format(
+      "{}", fmt::join(ranks_.gather(fmt::format("{}", fmt::join(documents, ", "))), ", "));
   AERIE_CHECK(bad_in_a_row_ < kMaxBadSteps,
               "{} steps in a row had a gradient that is not finite; the last one read the rows {}. "
               "(numbers in the prepared data). Look at these, lower optim.lr, or resume from an "
               "earlier checkpoint",
               bad_in_a_row_, ids);
+  if (!ranks_.first()) return;
   log_warning(
       fmt::format("step {}: the gradient is not finite, skipped; documents {}", state_.step, ids));
 }
@@ -148,46 +240,61 @@ void Trainer::evaluate_and_log(MetricsFile& file) {
   }
 }
 
-void Trainer::save(MetricsFile& file) {
-  state_.metrics_position = file.position();
-  const fs::path& run = parts_.config.output.dir;
-  save_checkpoint(
-      run, {state_, parts_.draft, params_, parts_.vocab, optimizer_, to_yaml(parts_.config)});
-  if (state_.best.step == state_.step) mark_best(run, state_.step);
-  prune_checkpoints(run, parts_.config.train.keep_checkpoints);
+void Trainer::save(const MetricsFile* file) {
+  const Moments moments = optimizer_.moments();
+  if (ranks_.first()) {
+    state_.metrics_position = file->position();
+    const fs::path& run = parts_.config.output.dir;
+    save_checkpoint(run,
+                    {state_, parts_.draft, params_, parts_.vocab, moments, to_yaml(parts_.config)});
+    if (state_.best.step == state_.step) mark_best(run, state_.step);
+    prune_checkpoints(run, parts_.config.train.keep_checkpoints);
+  }
+  // A slow disk may take longer than the others would wait for a gradient.
+  ranks_.share("saved");
   saved_step_ = state_.step;
 }
 
-void Trainer::finish_step(MetricsFile& file, bool ended) {
+void Trainer::finish_step(MetricsFile* file, bool ended) {
   const bool evaluated = parts_.heldout && (ended || due(state_.step, parts_.config.eval.every));
-  if (evaluated) evaluate_and_log(file);
-  const bool best = evaluated && state_.best.step == state_.step;
+  bool best = false;
+  if (evaluated) {
+    if (ranks_.first()) evaluate_and_log(*file);
+    best = ranks_.share(state_.best.step == state_.step ? "best" : "") == "best";
+  }
   if (ended || best || due(state_.step, parts_.config.train.checkpoint_every)) save(file);
 }
 
 bool Trainer::run() {
   const StopSignal stop;
+  stop_ = &stop;
   const int64_t log_every = parts_.config.train.log_every;
-  MetricsFile file(parts_.config.output.dir / "metrics.jsonl", state_.metrics_position);
-  Progress progress("training", total_steps_, "steps");
+  std::optional<MetricsFile> file;
+  std::optional<Progress> progress;
+  if (ranks_.first()) {
+    file.emplace(parts_.config.output.dir / "metrics.jsonl", state_.metrics_position);
+    progress.emplace("training", total_steps_, "steps");
+  }
   UnrollMetrics metrics(parts_.config.train.unroll);
   TimeSplit seconds;  // since the last line
   bool ended = state_.step >= total_steps_;
-  while (!ended && !stop.requested()) {
+  for (bool stopped = ranks_.alone() && stop.requested(); !ended && !stopped;) {
     StepReport report = step(metrics);
     seconds.add(report.seconds);
     report.seconds = seconds;
     ended = !report.trained || state_.step >= total_steps_;
-    progress.update(state_.step, progress_note(metrics, report));
+    stopped = report.stop || (ranks_.alone() && stop.requested());
+    if (progress) progress->update(state_.step, progress_note(metrics, report));
     if (metrics.pairs() > 0 && (ended || due(state_.step, log_every))) {
-      file.write(train_line(state_, metrics, report));
+      if (file) file->write(train_line(state_, metrics, report));
       metrics = UnrollMetrics(parts_.config.train.unroll);
       seconds = {};
     }
-    finish_step(file, ended);
+    finish_step(file ? &*file : nullptr, ended);
   }
-  progress.finish();
-  if (saved_step_ != state_.step) save(file);
+  if (progress) progress->finish();
+  if (saved_step_ != state_.step) save(file ? &*file : nullptr);
+  stop_ = nullptr;
   return ended;
 }
 

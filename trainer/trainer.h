@@ -5,9 +5,12 @@
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
 #include "trainer/evaluation.h"
+#include "trainer/gradient_sum.h"
 #include "trainer/hidden_states.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
+#include "trainer/step_share.h"
+#include "trainer/stop_signal.h"
 
 namespace aerie {
 
@@ -23,14 +26,17 @@ struct TrainerParts {
   MeasureAcceptance measure;
   RunFacts facts;  ///< what a resumed run must agree on
   at::ScalarType dtype = at::kBFloat16;
+  Ranks* ranks = nullptr;      ///< none: this process is alone
+  int64_t packs_per_step = 0;  ///< of all ranks together; 0: train.accumulate on each
 };
 
 /// Where the seconds of steps went.
 struct TimeSplit {
   double source = 0;  ///< getting batches: the target's forward when online
   double forward = 0, backward = 0;
+  double wait = 0;    ///< for the other ranks
   double update = 0;  ///< optimizer, and packing the new weights
-  double total() const { return source + forward + backward + update; }
+  double total() const { return source + forward + backward + wait + update; }
   void add(const TimeSplit& other);
 };
 
@@ -38,11 +44,15 @@ struct TimeSplit {
 struct StepReport {
   bool trained = false;  ///< false: the source is at its end
   bool applied = false;  ///< false: not finite, skipped
+  bool stop = false;     ///< a rank was asked to stop
   double lr = 0, grad_norm = 0;
   TimeSplit seconds;
   int64_t epoch = 0;
 };
 
+/// On several ranks every one has a Trainer over its share of the batches, and calls the same
+/// methods in the same order. The weights stay the same bits on all; rank 0 alone evaluates, logs
+/// and writes.
 class Trainer {
  public:
   /// `params` are the initial weights.
@@ -50,9 +60,11 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  /// Takes everything from a checkpoint of this run. Throws Error with the differing fields if it
-  /// is another run's.
-  void resume(const std::filesystem::path& checkpoint);
+  /// Before the first step: all ranks take rank 0's weights, and where rank 0 names a checkpoint of
+  /// this run, everything in it. Throws Error with the differing fields if it is another run's,
+  /// except those of `overrides` (trainer/run_facts.h), or if the ranks differ from each other.
+  void begin(const std::optional<std::filesystem::path>& checkpoint,
+             const std::vector<std::string>& overrides = {});
   /// Trains to the end, or until a signal asks to stop; writes checkpoints and metrics.jsonl.
   /// -> whether the run is complete
   bool run();
@@ -68,22 +80,39 @@ class Trainer {
   const std::optional<Evaluation>& last_evaluation() const { return last_evaluation_; }
 
  private:
-  /// Forward and backward of one batch -> its pairs. Gradients add up.
-  int64_t accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds);
+  /// What this rank contributes to a step, until it is summed what all do.
+  struct Contribution {
+    UnrollMetrics metrics;
+    int64_t batches = 0;
+    std::vector<std::string> documents;
+  };
+  /// `reordered`: its place in the data means nothing any more.
+  void take_state(TrainState state, bool reordered);
+  /// Forward and backward of this rank's packs of a step, and the sum of all ranks' gradients.
+  Contribution take_packs(StepReport& report);
+  /// Forward and backward of one batch. Gradients add up.
+  void accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds);
+  /// Metrics and batches of all ranks; whether one is to stop.
+  void sum_over_ranks(Contribution& contribution, StepReport& report);
   void count_skipped(const std::vector<std::string>& documents);
-  /// Evaluates and saves where the step is due for it, or the last.
-  void finish_step(MetricsFile& file, bool ended);
+  /// Evaluates and saves where the step is due for it, or the last. `file`: rank 0's.
+  void finish_step(MetricsFile* file, bool ended);
   void evaluate_and_log(MetricsFile& file);
-  void save(MetricsFile& file);
+  void save(const MetricsFile* file);
   TeacherHead teacher() const { return {&parts_.target.head(), &parts_.vocab}; }
 
   TrainerParts parts_;
+  Ranks alone_;
+  Ranks& ranks_;
+  StepShare share_;
   DraftParams params_;
   Optimizer optimizer_;
+  GradientSum gradients_;
   Eagle3Draft draft_;
   std::vector<double> weights_;
   int64_t total_steps_;
   TrainState state_;
+  const StopSignal* stop_ = nullptr;  // while run() runs
   int64_t bad_in_a_row_ = 0;
   int64_t saved_step_ = -1;  // of the checkpoint that `latest` points at
   std::optional<Evaluation> last_evaluation_;

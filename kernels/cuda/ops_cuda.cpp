@@ -231,7 +231,8 @@ constexpr CudaOps kTable{.device_count = device_count,
                          .ragged_attention = ragged_attention,
                          .ttt_forward = ttt_forward,
                          .ttt_backward = ttt_backward,
-                         .head_loss = head_loss};
+                         .head_loss = head_loss,
+                         .nccl_backend = nccl_backend};
 
 }  // namespace
 }  // namespace aerie::cuda

@@ -8,7 +8,7 @@ COMMANDS = {
     "prepare": ["--config", "--set", "--help-config"],
     "resample": ["--target", "--input", "--output", "--concurrency", "--temperature", "--max-new-tokens"],
     "dump": ["--config", "--set", "--estimate", "--part", "--help-config"],
-    "train": ["--config", "--set", "--resume", "--dry-run", "--help-config"],
+    "train": ["--config", "--set", "--resume", "--resume-override", "--dry-run", "--help-config"],
     "export": ["--checkpoint", "--output", "--format", "--check"],
     "generate": ["--target", "--draft", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",
                  "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json"],

@@ -117,6 +117,26 @@ TEST_F(PackerTest, RanksShareThePacksAndTheCursor) {
   EXPECT_EQ(alone.next().documents, one.next().documents);
 }
 
+TEST_F(PackerTest, RanksShareARoundOfAnySize) {
+  // Rounds of four packs: three ranks take 0 and 3, 1, 2; afterwards all stand at the next round.
+  Packer one = packer();
+  std::vector<Packer> ranks;
+  for (int rank = 0; rank < 3; ++rank) {
+    ranks.push_back(
+        packer({.budget = 100, .window = 64, .seed = 5, .rank = rank, .ranks = 3, .round = 4}));
+  }
+  for (int round = 0; round < 60; ++round) {
+    for (Packer& rank : ranks) EXPECT_EQ(rank.cursor(), one.cursor());
+    for (int pack = 0; pack < 4; ++pack) {
+      Packer& rank = ranks[static_cast<size_t>(pack % 3)];
+      const Pack ahead = rank.peek();
+      const Pack got = rank.next();
+      EXPECT_EQ(ahead.documents, got.documents);
+      EXPECT_EQ(got.documents, one.next().documents);
+    }
+  }
+}
+
 TEST_F(PackerTest, OtherDataOrOptionsRefuseTheCursor) {
   const std::string cursor = packer().cursor();
   Packer other = packer({.budget = 101, .window = 64, .seed = 5});

@@ -2,8 +2,6 @@
 #include "trainer/dump.h"
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -11,16 +9,17 @@
 #include <random>
 
 #include "common/log.h"
+#include "tests/trainer/child.h"
 #include "tests/trainer/tiny_run.h"
 #include "trainer/commands.h"
 
 namespace aerie {
 namespace {
 
+using testing::kNameVariable;
+using testing::kRunVariable;
 using testing::Scratch;
-
-constexpr const char* kRunVariable = "AERIE_TEST_DUMP_DIRECTORY";
-constexpr const char* kNameVariable = "AERIE_TEST_DUMP_NAME";
+using testing::wait_for;
 
 /// Enough rows for several shards, and each of several chunks.
 RunConfig dump_run(const fs::path& directory, const std::string& name) {
@@ -44,19 +43,7 @@ TEST(DumpChild, DISABLED_Dumps) {
 }
 
 pid_t start_dump(const fs::path& directory, const std::string& name) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
-  ::setenv(kRunVariable, directory.c_str(), 1);
-  ::setenv(kNameVariable, name.c_str(), 1);
-  ::execl("/proc/self/exe", "test_trainer", "--gtest_filter=DumpChild.DISABLED_Dumps",
-          "--gtest_also_run_disabled_tests", "--gtest_brief=1", static_cast<char*>(nullptr));
-  ::_exit(127);
-}
-
-int wait_for(pid_t child) {
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  return testing::start_child("DumpChild.DISABLED_Dumps", directory, name);
 }
 
 std::map<std::string, std::string> contents(const fs::path& directory) {

@@ -55,7 +55,7 @@ TEST(Optimizer, ClipsByTheGlobalNorm) {
   const double norm = std::sqrt(2 * 9.0 + 120000 * 16.0);
   EXPECT_NEAR(optimizer.step(0.0, 1.0).grad_norm, norm, norm * 1e-6);
   // At rate 0 the weights stay and the first moment is 0.1 of the clipped gradient.
-  EXPECT_NEAR(optimizer.first_moments().at("b")[0][0].item<double>(), 0.1 * 4.0 / norm, 1e-9);
+  EXPECT_NEAR(optimizer.moments().first.at("b")[0][0].item<double>(), 0.1 * 4.0 / norm, 1e-9);
   EXPECT_EQ(params.at("a")[0].item<float>(), 1.0f);
 }
 
@@ -68,7 +68,7 @@ TEST(Optimizer, LeavesEverythingAloneWhereAGradientIsNotFinite) {
     EXPECT_FALSE(optimizer.step(0.1, 1.0).applied);
     EXPECT_EQ(optimizer.updates(), 0);
     EXPECT_EQ(params.at("a")[0].item<float>(), 1.0f);
-    EXPECT_EQ(optimizer.second_moments().at("b").abs().max().item<float>(), 0.0f);
+    EXPECT_EQ(optimizer.moments().second.at("b").abs().max().item<float>(), 0.0f);
     EXPECT_EQ(params.at("b").grad().abs().max().item<float>(), 0.0f) << "cleared for the next step";
   }
 }
@@ -83,7 +83,7 @@ TEST(Optimizer, ContinuesBitForBitFromRestoredMoments) {
     }
   };
   train(straight, one, 3);
-  two.restore(straight, one.first_moments(), one.second_moments(), one.updates());
+  two.restore(straight, one.moments(), one.updates());
   train(straight, one, 4);
   train(resumed, two, 4);
   for (const auto& [name, tensor] : straight.tensors) {

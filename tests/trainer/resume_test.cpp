@@ -1,7 +1,5 @@
 // A run that is killed and started again ends with the same bits as one that was left alone.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
@@ -10,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "tests/trainer/child.h"
 #include "tests/trainer/tiny_run.h"
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
@@ -17,36 +16,27 @@
 namespace aerie {
 namespace {
 
+using testing::ChildSetting;
+using testing::kNameVariable;
+using testing::kRunVariable;
 using testing::Scratch;
 using testing::tiny_run;
-
-constexpr const char* kRunVariable = "AERIE_TEST_RUN_DIRECTORY";
-constexpr const char* kNameVariable = "AERIE_TEST_RUN_NAME";
+using testing::wait_for;
 
 /// Runs inside the process that start_run makes; it is no test of its own.
 TEST(ResumeChild, DISABLED_Trains) {
   const char* directory = std::getenv(kRunVariable);
   ASSERT_NE(directory, nullptr);
   log_quiet();
-  train_command(tiny_run(directory, std::getenv(kNameVariable)), {}, {});
+  RunConfig config = tiny_run(directory, std::getenv(kNameVariable));
+  if (const char* epochs = std::getenv("AERIE_TEST_EPOCHS"))
+    config.train.epochs = std::atoi(epochs);
+  train_command(config, {}, {});
 }
 
-/// This program again, as a process of its own that trains.
-pid_t start_run(const fs::path& directory, const std::string& name) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
-  ::setenv(kRunVariable, directory.c_str(), 1);
-  ::setenv(kNameVariable, name.c_str(), 1);
-  ::execl("/proc/self/exe", "test_trainer", "--gtest_filter=ResumeChild.DISABLED_Trains",
-          "--gtest_also_run_disabled_tests", "--gtest_brief=1", static_cast<char*>(nullptr));
-  ::_exit(127);
-}
-
-/// Waits for the run to end. -> its exit code, or minus the signal that ended it
-int wait_for(pid_t child) {
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+pid_t start_run(const fs::path& directory, const std::string& name,
+                const ChildSetting& setting = {}) {
+  return testing::start_child("ResumeChild.DISABLED_Trains", directory, name, setting);
 }
 
 int64_t lines_of(const fs::path& file) {
@@ -81,23 +71,42 @@ class Resume : public ::testing::Test {
   Scratch directory_;
 };
 
-TEST_F(Resume, IsExactAfterSigkillAtRandomMoments) {
-  std::mt19937 random(3);
-  int killed = 0;
-  // The child gets longer each time, so that it ends some day however slow the machine is.
-  for (int attempt = 0; attempt < 40; ++attempt) {
-    const pid_t child = start_run(directory_.path(), "killed");
-    const auto moment = std::chrono::milliseconds(100 + 40 * attempt + random() % 400);
-    std::this_thread::sleep_for(moment);
-    ::kill(child, SIGKILL);
-    const int code = wait_for(child);
-    if (code == 0) break;
-    ASSERT_EQ(code, -SIGKILL) << "the run failed by itself";
-    ++killed;
+/// AERIE_KILLS=30: the long form of the next test.
+int kills_wanted() {
+  const char* wanted = std::getenv("AERIE_KILLS");
+  return wanted ? std::atoi(wanted) : 4;
+}
+
+/// Kills the run at a random moment: while it starts, or up to `most` steps after where it stands.
+/// -> how it ended
+int start_and_kill(const fs::path& directory, const ChildSetting& setting, std::mt19937& random,
+                   int64_t most) {
+  const fs::path metrics = directory / "killed/metrics.jsonl";
+  const int64_t begin = fs::exists(metrics) ? lines_of(metrics) : 0;
+  const pid_t child = start_run(directory, "killed", setting);
+  const bool early = random() % 4 == 0;
+  const int64_t wanted = begin + 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(most));
+  int status = 0;
+  while (!early && (!fs::exists(metrics) || lines_of(metrics) < wanted)) {
+    if (::waitpid(child, &status, WNOHANG) != 0) return WEXITSTATUS(status);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  EXPECT_GT(killed, 0) << "the run ended before it could be killed";
-  ASSERT_EQ(wait_for(start_run(directory_.path(), "killed")), 0);
-  expect_same_end(run("whole"), run("killed"));
+  std::this_thread::sleep_for(std::chrono::microseconds(random() % (early ? 400'000 : 10'000)));
+  ::kill(child, SIGKILL);
+  return wait_for(child);
+}
+
+TEST_F(Resume, IsExactAfterSigkillAtRandomMoments) {
+  const int kills = kills_wanted();
+  // Two dozen steps for each kill: however fast the machine is, the run does not end before.
+  const ChildSetting setting{.variables = {{"AERIE_TEST_EPOCHS", std::to_string(kills)}}};
+  ASSERT_EQ(wait_for(start_run(directory_.path(), "undisturbed", setting)), 0);
+  std::mt19937 random(3);
+  for (int kill = 0; kill < kills; ++kill) {
+    ASSERT_EQ(start_and_kill(directory_.path(), setting, random, 10), -SIGKILL) << "kill " << kill;
+  }
+  ASSERT_EQ(wait_for(start_run(directory_.path(), "killed", setting)), 0);
+  expect_same_end(run("undisturbed"), run("killed"));
 }
 
 TEST_F(Resume, SigtermFinishesTheStepSavesAndExitsCleanly) {
@@ -129,6 +138,37 @@ TEST_F(Resume, IsRefusedWithTheDiffWhereTheConfigurationDiffers) {
     EXPECT_NE(message.find("train.unroll: was 3, is 4"), std::string::npos) << message;
     EXPECT_EQ(message.find("keep_checkpoints"), std::string::npos) << message;
   }
+}
+
+TEST_F(Resume, AnOverrideGoesOnWithTheOtherValue) {
+  const TrainState before = read_state(*find_latest(run("whole")));
+  RunConfig config = tiny_run(directory_.path(), "whole");
+  config.optim.lr = 5e-4;
+  config.train.epochs = 2;
+  TrainFlags flags;
+  flags.resume_override = {"optim.lr"};
+  EXPECT_NE(testing::error_of([&] {
+              train_command(config, flags, {});
+            }).find("train.epochs: was 1, is 2"),
+            std::string::npos);
+  flags.resume_override = {"optim.lr", "train.epochs"};
+  train_command(config, flags, {});
+  EXPECT_GT(read_state(*find_latest(run("whole"))).step, before.step);
+  train_command(config, {}, {});  // the run is what it is now
+}
+
+TEST_F(Resume, OverriddenDataAreReadFromTheirStart) {
+  const TrainState before = read_state(*find_latest(run("whole")));
+  testing::write_chats(directory_ / "train.jsonl", 70, 9);
+  RunConfig config = tiny_run(directory_.path(), "whole");
+  config.train.epochs = 2;
+  TrainFlags flags;
+  flags.resume_override = {"data.train", "train.epochs"};
+  train_command(config, flags, {});
+  const TrainState after = read_state(*find_latest(run("whole")));
+  EXPECT_GT(after.step, before.step);
+  EXPECT_NE(after.cursor.substr(after.cursor.rfind(':')),
+            before.cursor.substr(before.cursor.rfind(':')));
 }
 
 TEST_F(Resume, IsRefusedWhereTheDataHaveChanged) {

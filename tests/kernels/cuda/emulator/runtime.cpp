@@ -1,6 +1,10 @@
 // kernels/cuda/runtime.h on the emulator: tensors of the CPU, one device, no streams.
 #include "kernels/cuda/runtime.h"
 
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include "common/error.h"
 #include "tests/kernels/cuda/tested.h"
 
 extern "C" const aerie::CudaOps* aerie_cuda_ops();
@@ -20,6 +24,11 @@ int multiprocessors(const at::Tensor&) { return emulated_multiprocessors; }
 
 void on_device(const char*, const at::Tensor&, const std::function<void(Stream)>& work) {
   work(nullptr);
+}
+
+c10::intrusive_ptr<c10d::Backend> nccl_backend(const c10::intrusive_ptr<c10d::Store>&, int, int,
+                                               std::chrono::milliseconds) {
+  fail("the emulator has no NCCL");
 }
 
 }  // namespace cuda

@@ -1,0 +1,65 @@
+// What a resumed run must agree on, and what it may change where it is told so.
+#include "trainer/run_facts.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/testing.h"
+#include "tests/trainer/tiny_run.h"
+
+namespace aerie {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using testing::error_of;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using testing::Scratch;
+
+const RunFacts kWas{{"a", "1"}, {"b (its content)", "2"}, {"c", "3"}};
+const RunFacts kIs{{"a", "1"}, {"b (its content)", "4"}, {"c", "5"}, {"d", "6"}};
+
+std::vector<std::string> check(const std::vector<std::string>& overrides) {
+  return check_same_run("step-000001", kWas, kIs, overrides);
+}
+
+TEST(RunFacts, TheDiffNamesEveryField) {
+  EXPECT_THAT(check_same_run("step-000001", kWas, kWas, {}), IsEmpty());
+  EXPECT_THAT(error_of([&] { check({}); }),
+              AllOf(HasSubstr("b (its content): was 2, is 4"), HasSubstr("c: was 3, is 5"),
+                    HasSubstr("d: was (absent), is 6"), Not(HasSubstr("a: was")),
+                    HasSubstr("--resume-override")));
+}
+
+TEST(RunFacts, AnOverrideLetsTheNamedFieldsDiffer) {
+  EXPECT_THAT(check({"b", "c", "d"}), ElementsAre("b", "c", "d"));
+  EXPECT_THAT(check({"a", "b", "c", "d"}), ElementsAre("b", "c", "d")) << "a does not differ";
+  EXPECT_THAT(error_of([&] {
+                check({"b", "d"});
+              }),
+              AllOf(HasSubstr("c: was 3"), Not(HasSubstr("b (its content): was"))));
+}
+
+TEST(RunFacts, AnOverrideThatCannotBeIsRefused) {
+  EXPECT_THAT(
+      error_of([&] { check({"eval.every"}); }),
+      AllOf(HasSubstr("eval.every: a resumed run need not agree"), HasSubstr("a, b, c, d")));
+  EXPECT_THAT(error_of([&] { check({"draft.vocab_size"}); }), HasSubstr("train.init_from"));
+}
+
+TEST(RunFacts, AFineTuneOfTheSameShapesIsAnotherTarget) {
+  const Scratch directory;
+  testing::write_tiny_target(directory / "one");
+  fs::copy(directory / "one", directory / "two");
+  EXPECT_EQ(fingerprint_target(directory / "one"), fingerprint_target(directory / "two"));
+  const fs::path weights = directory / "two/model.safetensors";
+  std::string content = read_file(weights);
+  content.back() =
+      static_cast<char>(content.back() ^ 1);  // a weight differs; header and size do not
+  write_file_atomic(weights, content);
+  EXPECT_NE(fingerprint_target(directory / "one"), fingerprint_target(directory / "two"));
+}
+
+}  // namespace
+}  // namespace aerie
