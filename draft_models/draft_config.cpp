@@ -20,14 +20,28 @@ using config_json::kOutputOfName;
 
 int64_t id_offset(LayerIds ids) { return ids == LayerIds::kAfterLayers ? 1 : 0; }
 
+/// What is at its default is left out: loaders infer the rest from it as we do.
+void add_yarn(const RopeConfig& rope, ordered_json& json) {
+  json["beta_fast"] = rope.beta_fast;
+  json["beta_slow"] = rope.beta_slow;
+  if (!rope.truncate) json["truncate"] = false;
+  if (rope.attention_factor > 0) json["attention_factor"] = rope.attention_factor;
+  if (rope.mscale > 0) json["mscale"] = rope.mscale;
+  if (rope.mscale_all_dim > 0) json["mscale_all_dim"] = rope.mscale_all_dim;
+}
+
 /// transformers 5's form; `with_theta` false gives transformers 4's rope_scaling.
 ordered_json rope_json(const RopeConfig& rope, bool with_theta) {
   ordered_json json{{"rope_type", rope.type}};
   if (with_theta) json["rope_theta"] = rope.theta;
   if (rope.type != "default") json["factor"] = rope.factor;
+  if (rope.alpha > 0) json["alpha"] = rope.alpha;
   if (rope.type == "llama3") {
     json["low_freq_factor"] = rope.low_freq_factor;
     json["high_freq_factor"] = rope.high_freq_factor;
+  }
+  if (rope.type == "yarn") add_yarn(rope, json);
+  if (rope.type == "llama3" || rope.type == "yarn") {
     json["original_max_position_embeddings"] = rope.original_max_position;
   }
   return json;

@@ -38,13 +38,17 @@ Tensor gather_tokens(const Tensor& pages, const Tensor& page_ids, int64_t length
 
 /// [rows,length] bool: what each of a chunk's rows sees
 Tensor visible(const RaggedLayout& layout, int64_t chunk, int64_t rows, int64_t length,
-               at::Device device) {
+               int64_t window, at::Device device) {
   const auto boolean = at::TensorOptions().dtype(at::kBool).device(device);
   const Tensor cached = at::ones({rows, length - rows}, boolean);
   const Tensor among = layout.tree.defined()
                            ? layout.tree[chunk].slice(0, 0, rows).slice(1, 0, rows)
                            : at::ones({rows, rows}, boolean).tril();
-  return at::cat({cached, among.to(device)}, 1);
+  const Tensor seen = at::cat({cached, among.to(device)}, 1);
+  if (window == 0) return seen;
+  // A row's place is the number of tokens that it would see without a window.
+  const Tensor oldest = seen.sum(1, true) - window;
+  return seen.logical_and(at::arange(length, oldest.options()).unsqueeze(0).ge(oldest));
 }
 
 }  // namespace
@@ -74,6 +78,25 @@ Tensor swiglu(const Tensor& gate_up) {
   return (at::silu(halves[0]) * halves[1]).to(gate_up.scalar_type());
 }
 
+Tensor geglu(const Tensor& gate_up) {
+  const auto halves = gate_up.to(at::kFloat).chunk(2, -1);
+  return (at::gelu(halves[0], "tanh") * halves[1]).to(gate_up.scalar_type());
+}
+
+Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
+               const std::vector<Expert>& experts) {
+  Tensor sum = at::zeros(x.sizes(), x.options().dtype(at::kFloat));
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const auto places = chosen.eq(static_cast<int64_t>(e)).nonzero().unbind(1);  // row, choice
+    if (places[0].numel() == 0) continue;
+    const Tensor inner = ops::swiglu(ops::linear(x.index_select(0, places[0]), experts[e].gate_up));
+    const Tensor out = ops::linear(inner, experts[e].down).to(at::kFloat);
+    const Tensor weight = weights.index({places[0], places[1]}).unsqueeze(1);
+    sum.index_add_(0, places[0], out * weight);
+  }
+  return sum.to(x.scalar_type());
+}
+
 Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table) {
   const Tensor cos = table.cos.index_select(0, positions).unsqueeze(1);
   const Tensor sin = table.sin.index_select(0, positions).unsqueeze(1);
@@ -99,7 +122,7 @@ void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots) {
 }
 
 Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
-                        const RaggedLayout& layout, double scale) {
+                        const RaggedLayout& layout, double scale, int64_t window) {
   Tensor out = at::empty_like(q);
   const Tensor starts = layout.q_start.cpu(), lengths = layout.kv_len.cpu();
   const int32_t* start = starts.const_data_ptr<int32_t>();
@@ -113,7 +136,7 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
     const Tensor v = gather_tokens(v_pages, page_ids, length[s], q.size(1));
     const Tensor queries = q.slice(0, start[s], start[s + 1]).to(at::kFloat).transpose(0, 1);
     const Tensor scores = queries.matmul(k.permute({1, 2, 0})) * scale;
-    const Tensor seen = visible(layout, s, rows, length[s], q.device());
+    const Tensor seen = visible(layout, s, rows, length[s], window, q.device());
     const Tensor probabilities = at::softmax(
         scores.masked_fill(seen.logical_not(), -std::numeric_limits<float>::infinity()), -1);
     out.slice(0, start[s], start[s + 1])

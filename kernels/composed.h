@@ -13,6 +13,9 @@ Tensor linear(const Tensor& x, const Tensor& weight);
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, double eps);
 Tensor swiglu(const Tensor& gate_up);
+Tensor geglu(const Tensor& gate_up);
+Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
+               const std::vector<Expert>& experts);
 Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
 
 // The plain page layout, of every pool that the CPU's bf16 kernels do not own: [pages, G,
@@ -20,6 +23,6 @@ Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
 void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v, const Tensor& slots);
 void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots);
 Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
-                        const RaggedLayout& layout, double scale);
+                        const RaggedLayout& layout, double scale, int64_t window = 0);
 
 }  // namespace aerie::ops::composed

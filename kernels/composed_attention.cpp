@@ -23,14 +23,13 @@ at::ScalarType wide_type(const Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-/// Query rows [begin, end) of one document and the base keys [first, last) that the last of them
-/// sees.
+/// Query rows [begin, end) of one document and the base keys [first, last) that any of them sees.
 struct Block {
   int64_t begin, end, first, last;
 };
 
-std::vector<Block> make_blocks(const Tensor& rows, const Tensor& q_start) {
-  const Tensor host_rows = rows.cpu().contiguous(), host_start = q_start.cpu().contiguous();
+std::vector<Block> make_blocks(const AttentionInputs& in) {
+  const Tensor host_rows = in.rows.cpu().contiguous(), host_start = in.q_start.cpu().contiguous();
   const int64_t* row = host_rows.const_data_ptr<int64_t>();
   const int64_t count = host_rows.numel();
   std::vector<Block> blocks;
@@ -40,7 +39,8 @@ std::vector<Block> make_blocks(const Tensor& rows, const Tensor& q_start) {
     const int64_t document_end = std::lower_bound(row + at, row + count, stop) - row;
     for (; at < document_end; at = blocks.back().end) {
       const int64_t end = std::min(at + kBlockRows, document_end);
-      blocks.push_back({at, end, first, row[end - 1] + 1});
+      const int64_t oldest = in.window > 0 ? row[at] + 1 - in.window : first;
+      blocks.push_back({at, end, std::max(first, oldest), row[end - 1] + 1});
     }
   }
   return blocks;
@@ -87,7 +87,9 @@ BlockScores block_scores(const AttentionInputs& in, const Block& block) {
   result.k = by_kv_head(in.k.slice(0, block.first, block.last), kv_heads);
   result.v = by_kv_head(in.v.slice(0, block.first, block.last), kv_heads);
   const Tensor keys = at::arange(block.first, block.last, in.rows.options());
-  const Tensor hidden = keys.unsqueeze(0).gt(in.rows.slice(0, block.begin, block.end).unsqueeze(1));
+  const Tensor rows = in.rows.slice(0, block.begin, block.end).unsqueeze(1);
+  Tensor hidden = keys.unsqueeze(0).gt(rows);
+  if (in.window > 0) hidden = hidden.logical_or(keys.unsqueeze(0).le(rows - in.window));
   const Tensor masked = hidden.repeat({heads / kv_heads, 1});
   std::vector<Tensor> parts = {result.q.matmul(result.k.transpose(1, 2))
                                    .masked_fill_(masked, -std::numeric_limits<double>::infinity())};
@@ -107,7 +109,7 @@ AttentionOutput ttt_forward(const AttentionInputs& in) {
   const int64_t heads = in.q.size(1), kv_heads = in.k.size(1);
   AttentionOutput result{at::empty_like(in.q, at::MemoryFormat::Contiguous),
                          at::empty({in.q.size(0), heads}, in.q.options().dtype(wide_type(in.q)))};
-  for (const Block& block : make_blocks(in.rows, in.q_start)) {
+  for (const Block& block : make_blocks(in)) {
     const int64_t n = block.end - block.begin;
     const BlockScores b = block_scores(in, block);
     const int64_t keys = b.k.size(1);
@@ -138,7 +140,7 @@ AttentionGrads ttt_backward(const AttentionInputs& in, const AttentionOutput& ou
     grads.k_steps.push_back(at::empty_like(in.k_steps[s], at::MemoryFormat::Contiguous));
     grads.v_steps.push_back(at::empty_like(in.v_steps[s], at::MemoryFormat::Contiguous));
   }
-  for (const Block& block : make_blocks(in.rows, in.q_start)) {
+  for (const Block& block : make_blocks(in)) {
     const int64_t n = block.end - block.begin;
     const BlockScores b = block_scores(in, block);
     const int64_t keys = b.k.size(1);

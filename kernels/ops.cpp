@@ -164,6 +164,36 @@ Tensor swiglu(const Tensor& gate_up) {
   return composed::swiglu(gate_up);
 }
 
+Tensor geglu(const Tensor& gate_up) {
+  check_float("geglu", "gate_up", gate_up);
+  check_shape("geglu", "gate_up", gate_up, {-1, -1});
+  AERIE_CHECK(gate_up.size(1) % 2 == 0,
+              "geglu: gate_up has shape {}; its columns are [gate | up], so an even number",
+              shape_of(gate_up));
+  return composed::geglu(gate_up);
+}
+
+Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
+               const std::vector<Expert>& experts) {
+  check_float("mixture", "x", x);
+  check_shape("mixture", "x", x, {-1, -1});
+  check_shape("mixture", "chosen", chosen, {x.size(0), -1});
+  check_type("mixture", "chosen", chosen, at::kLong);
+  check_shape("mixture", "weights", weights, chosen.sizes());
+  check_type("mixture", "weights", weights, at::kFloat);
+  const auto count = static_cast<int64_t>(experts.size());
+  AERIE_CHECK(count > 0, "mixture: there are no experts");
+  if (chosen.is_cpu() && chosen.numel() > 0) {
+    const int64_t low = chosen.min().item<int64_t>(), high = chosen.max().item<int64_t>();
+    AERIE_CHECK(low >= 0 && high < count, "mixture: experts {} to {} are chosen of {}", low, high,
+                count);
+  }
+  const bool packed = experts[0].gate_up.packed.defined();
+  if (packed) check_type("mixture", "x (of weights packed in bf16)", x, at::kBFloat16);
+  return packed ? cpu::mixture(x, chosen, weights, experts)
+                : composed::mixture(x, chosen, weights, experts);
+}
+
 Tensor embedding(const Tensor& tokens, const Tensor& weight) {
   check_shape("embedding", "tokens", tokens, {-1});
   check_type("embedding", "tokens", tokens, at::kLong);
@@ -230,7 +260,7 @@ void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots) {
 }
 
 Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
-                        const RaggedLayout& layout, double scale) {
+                        const RaggedLayout& layout, double scale, int64_t window) {
   check_layer("ragged_attention", pool, layer);
   check_float("ragged_attention", "q", q);
   check_shape("ragged_attention", "q", q, {-1, -1, pool.head_dim});
@@ -238,9 +268,16 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
               q.size(1), pool.kv_heads);
   check_layout(q, layout);
   check_type("ragged_attention", "q", q, pool.k[layer].scalar_type());
-  if (q.is_cuda()) return cuda_ops().ragged_attention(q, pool, layer, layout, scale);
-  if (is_tiled(pool)) return cpu::ragged_attention(q, pool, layer, layout, scale);
-  return composed::ragged_attention(q, pool, layer, layout, scale);
+  AERIE_CHECK(window >= 0 && (window == 0 || !layout.tree.defined() || layout.max_q <= window),
+              "ragged_attention: a tree of {} rows in a window of {} tokens", layout.max_q, window);
+  if (window >= layout.max_kv) window = 0;  // nothing has left it yet
+  if (is_tiled(pool)) {
+    return cpu::ragged_attention(q, pool, layer, layout, scale, aerie::cpu::best_isa(), window);
+  }
+  if (q.is_cuda() && window == 0) {
+    return cuda_ops().ragged_attention(q, pool, layer, layout, scale);
+  }
+  return composed::ragged_attention(q, pool, layer, layout, scale, window);
 }
 
 }  // namespace aerie::ops

@@ -42,6 +42,19 @@ Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, do
 /// gate_up [N,2*I] = [gate | up] -> silu(gate) * up [N,I]. [grad]
 Tensor swiglu(const Tensor& gate_up);
 
+/// As swiglu with the tanh form of gelu on the gate (Gemma). [N,2*I] -> [N,I]
+Tensor geglu(const Tensor& gate_up);
+
+/// A gated MLP among several.
+struct Expert {
+  LinearWeight gate_up, down;  ///< [2*I,C], [C,I]
+};
+/// Each row's sum of its experts' outputs: x [N,C], chosen [N,E] i64 into `experts`, weights [N,E]
+/// f32 -> sum_e weights[n,e] * down(swiglu(gate_up(x[n]))) [N,C]. Rows are grouped by expert, so
+/// that a weight is read once a call.
+Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
+               const std::vector<Expert>& experts);
+
 /// tokens [N] i64, weight [V,C] -> [N,C]. Rows of `weight` are frozen.
 Tensor embedding(const Tensor& tokens, const Tensor& weight);
 
@@ -66,14 +79,15 @@ void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v, c
 /// overwritten.
 void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots);
 /// Attention of new rows to their sequence's cache, themselves included (append first). Decode,
-/// chunked prompt, chain and tree verification in one path. q [N,H,D] -> [N,H,D].
+/// chunked prompt, chain and tree verification in one path. A row sees the `window` latest tokens,
+/// itself included (0: all). q [N,H,D] -> [N,H,D].
 Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
-                        const RaggedLayout& layout, double scale);
+                        const RaggedLayout& layout, double scale, int64_t window = 0);
 
-/// Causal attention within packed documents, without cache. q [N,H,D], k, v [N,G,D], q_start [S+1]
-/// i32 -> [N,H,D].
+/// Causal attention within packed documents, without cache; `window` as above. q [N,H,D], k, v
+/// [N,G,D], q_start [S+1] i32 -> [N,H,D].
 Tensor packed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_start,
-                        double scale);
+                        double scale, int64_t window = 0);
 
 /// Attention of one training-time-test step: row i of q sits at base row rows[i]
 /// and attends (a) base keys j <= rows[i] of its document and (b) its own key of each earlier step,

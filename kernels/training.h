@@ -11,6 +11,7 @@ struct AttentionInputs {
   Tensor q, rows, k, v, q_start;
   std::vector<Tensor> k_steps, v_steps;
   double scale = 1;
+  int64_t window = 0;  ///< latest base keys that a query sees; 0: all
 };
 struct AttentionOutput {
   Tensor out;  ///< [R,H,D], the type of q

@@ -60,7 +60,13 @@ void check_attention(const char* op, const AttentionInputs& in) {
 /// CUDA has kernels for bf16 and f32; f64, which is for checks, is composed there too.
 bool has_cuda_kernel(const Tensor& x) { return x.is_cuda() && x.scalar_type() != at::kDouble; }
 
+/// The longest document's rows.
+int64_t longest(const Tensor& q_start) {
+  return q_start.numel() < 2 ? 0 : q_start.diff().max().item<int64_t>();
+}
+
 AttentionOutput forward_kernel(const AttentionInputs& in) {
+  if (in.window > 0) return composed::ttt_forward(in);
   if (has_cuda_kernel(in.q)) return cuda_ops().ttt_forward(in);
   return cpu::ttt_supported(in) ? cpu::ttt_forward(in) : composed::ttt_forward(in);
 }
@@ -158,10 +164,11 @@ void check_head_loss(const HeadLossInputs& in) {
 }  // namespace
 
 Tensor packed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_start,
-                        double scale) {
+                        double scale, int64_t window) {
   const Tensor rows = at::arange(q.size(0), q_start.options().dtype(at::kLong));
-  const AttentionInputs in{q, rows, k, v, q_start, {}, {}, scale};
+  AttentionInputs in{q, rows, k, v, q_start, {}, {}, scale};
   check_attention("packed_attention", in);
+  if (window > 0 && longest(q_start) > window) in.window = window;
   return forward_kernel(in).out;
 }
 

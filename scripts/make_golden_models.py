@@ -1,7 +1,7 @@
 """Reference values of target and draft models, from transformers and plain PyTorch, for tests/target_models and
 tests/draft_models. The results are committed under tests/golden; run again only to change them.
 
-usage: .venv/bin/python scripts/make_golden_models.py [tiny] [smollm2] [draft]     (default: all)
+usage: .venv/bin/python scripts/make_golden_models.py [tiny] [rope] [smollm2] [draft]     (default: all)
 """
 import json
 import math
@@ -15,9 +15,12 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from transformers import (  # noqa: E402
-    AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
-    Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, HunYuanDenseV1Config,
+    HunYuanDenseV1ForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config,
+    Qwen2ForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -44,6 +47,29 @@ TINY = {
     "qwen3_tied": (Qwen3ForCausalLM, Qwen3Config,
                    dict(num_hidden_layers=8, head_dim=16, tie_word_embeddings=True,
                         rope_parameters=dict(rope_type="default", rope_theta=1000000.0)), False, True),
+    "llama_yarn_rope": (LlamaForCausalLM, LlamaConfig,
+                        dict(num_hidden_layers=2,
+                             rope_parameters=dict(rope_type="yarn", factor=4.0, rope_theta=10000.0,
+                                                  original_max_position_embeddings=32)), True, False),
+    "qwen3_moe": (Qwen3MoeForCausalLM, Qwen3MoeConfig,
+                  dict(num_hidden_layers=3, head_dim=16, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True,
+                       moe_intermediate_size=24, mlp_only_layers=[1],
+                       rope_parameters=dict(rope_type="default", rope_theta=1000000.0)), False, False),
+    "qwen2_moe": (Qwen2MoeForCausalLM, Qwen2MoeConfig,
+                  dict(num_hidden_layers=2, num_experts=5, num_experts_per_tok=3, norm_topk_prob=False,
+                       moe_intermediate_size=24, shared_expert_intermediate_size=40,
+                       rope_parameters=dict(rope_type="default", rope_theta=1000000.0)), False, False),
+    "hunyuan_dense": (HunYuanDenseV1ForCausalLM, HunYuanDenseV1Config,
+                      dict(num_hidden_layers=2, head_dim=16, tie_word_embeddings=True,
+                           rope_parameters=dict(rope_type="dynamic", alpha=1000.0, factor=1.0, beta_fast=32,
+                                                beta_slow=1, mscale=1.0, mscale_all_dim=1.0, rope_theta=10000.0)),
+                      True, False),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig,
+               dict(num_hidden_layers=4, head_dim=16, query_pre_attn_scalar=24, sliding_window=9,
+                    layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+                    rope_parameters=dict(
+                        full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1000000.0),
+                        sliding_attention=dict(rope_type="default", rope_theta=10000.0))), False, False),
 }
 
 
@@ -70,12 +96,19 @@ def layer_outputs(model, tokens: torch.Tensor):
     return result.logits[0], result.hidden_states[-1][0], torch.stack(outputs)
 
 
+def greedy(model, prompt: torch.Tensor, count: int) -> torch.Tensor:
+    """The prompt and `count` tokens after it, each the likeliest; end-of-text is a token like the others."""
+    out = model.generate(prompt[None], attention_mask=torch.ones_like(prompt[None]), do_sample=False,
+                         max_new_tokens=count, min_new_tokens=count, eos_token_id=None, pad_token_id=0)
+    return out[0]
+
+
 def make_version_4(file: Path) -> None:
     """Rewrites a config.json as transformers 4 wrote it."""
     config = json.loads(file.read_text())
     rope = config.pop("rope_parameters")
     config["rope_theta"] = rope.pop("rope_theta")
-    if rope["rope_type"] == "linear":
+    if rope["rope_type"] in ("linear", "dynamic"):
         rope["type"] = rope.pop("rope_type")  # the older key
     config["rope_scaling"] = None if rope.get("rope_type") == "default" else rope
     config["torch_dtype"] = config.pop("dtype")
@@ -108,8 +141,48 @@ def make_tiny() -> None:
             "logits": torch.cat([p[0] for p in parts]),
             "hidden": torch.cat([p[1] for p in parts]),
             "layers": torch.cat([p[2] for p in parts], 1).contiguous(),
+            "greedy": greedy(model, documents[0][:9], 24),
         }, directory / "values.safetensors")
         print(f"{directory.relative_to(ROOT)}: {sum(f.stat().st_size for f in directory.iterdir()) // 1024} KiB")
+
+
+YARN = dict(rope_type="yarn", rope_theta=1000000.0, factor=4.0, original_max_position_embeddings=32768)
+ROPES = {
+    "default": dict(rope_type="default", rope_theta=500000.0),
+    "linear": dict(rope_type="linear", rope_theta=10000.0, factor=2.5),
+    "dynamic": dict(rope_type="dynamic", rope_theta=10000.0, factor=2.0),
+    "llama3": dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                   original_max_position_embeddings=8192),
+    "yarn": YARN,
+    "yarn_attention_factor": YARN | dict(attention_factor=0.75),
+    "yarn_mscale": YARN | dict(factor=40.0, mscale=1.0, mscale_all_dim=0.5, original_max_position_embeddings=4096),
+    "yarn_no_truncate": YARN | dict(truncate=False, beta_fast=24.0, beta_slow=2.0),
+    "dynamic_alpha": dict(rope_type="dynamic", rope_theta=10000.0, factor=1.0, alpha=1000.0),
+}
+
+
+def make_rope() -> None:
+    """Frequencies and attention factors of every rope type at a real size, from transformers' own functions."""
+    entries = []
+    for name, rope in ROPES.items():
+        head_dim, length = 128, 131072
+        shape = dict(hidden_size=256, num_attention_heads=2, head_dim=head_dim, max_position_embeddings=length)
+        if "alpha" in rope:
+            config = HunYuanDenseV1Config(**shape, rope_parameters=dict(rope))
+            frequencies, factor = type(HunYuanDenseV1ForCausalLM(
+                HunYuanDenseV1Config(**shape, num_hidden_layers=1, intermediate_size=8, vocab_size=8,
+                                     rope_parameters=dict(rope))).model.rotary_emb
+            ).compute_ntk_alpha_rope_parameters(config)
+        elif name == "default":
+            exponent = torch.arange(0, head_dim, 2, dtype=torch.float) / head_dim
+            frequencies, factor = 1.0 / (rope["rope_theta"] ** exponent), 1.0
+        else:
+            frequencies, factor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](LlamaConfig(**shape, rope_parameters=dict(rope)))
+        entries.append({"name": name, "head_dim": head_dim, "attention_factor": float(factor),
+                        "config": {"max_position_embeddings": length, "rope_parameters": rope},
+                        "inverse_frequencies": frequencies.tolist()})
+    (GOLDEN / "rope.json").write_text(json.dumps(entries, indent=1) + "\n")
+    print("tests/golden/rope.json", (GOLDEN / "rope.json").stat().st_size // 1024, "KiB")
 
 
 PROMPTS = (
@@ -236,6 +309,6 @@ def make_draft() -> None:
 
 if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    wanted = sys.argv[1:] or ["tiny", "smollm2", "draft"]
+    wanted = sys.argv[1:] or ["tiny", "rope", "smollm2", "draft"]
     for part in wanted:
-        {"tiny": make_tiny, "smollm2": make_smollm2, "draft": make_draft}[part]()
+        {"tiny": make_tiny, "rope": make_rope, "smollm2": make_smollm2, "draft": make_draft}[part]()

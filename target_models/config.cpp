@@ -11,34 +11,24 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Names the method where the file does: "fp8", "gptq", "awq", "bitsandbytes", ...
+void refuse_quantization(const HfJson& file) {
+  if (!file.has("quantization_config")) return;
+  const HfJson section = file.section("quantization_config");
+  fail(
+      "{}: \"quantization_config\" with quant_method \"{}\": quantized weights are not supported; "
+      "use the bf16 model",
+      file.where(), section.find<std::string>("quant_method").value_or("unknown"));
+}
+
 /// Features that would change the result if they were ignored.
 void refuse_unsupported(const HfJson& file, const Family& family) {
   const std::string& where = file.where();
-  AERIE_CHECK(
-      !file.has("quantization_config"),
-      "{}: \"quantization_config\": quantized weights are not supported; use the bf16 model",
-      where);
-  const std::string act = file.require<std::string>("hidden_act");
-  AERIE_CHECK(act == "silu", "{}: \"hidden_act\" is \"{}\", and only \"silu\" is supported", where,
-              act);
+  refuse_quantization(file);
   for (const char* key : {"attention_bias", "mlp_bias"}) {
     AERIE_CHECK(!file.find<bool>(key).value_or(false),
                 "{}: \"{}\" is true: these biases are not supported for model_type \"{}\"", where,
                 key, family.model_type);
-  }
-  const bool window =
-      file.find<bool>("use_sliding_window")
-          .value_or(family.window_unless_null &&
-                    (file.has("sliding_window") || !file.object().contains("sliding_window")));
-  AERIE_CHECK(!window,
-              "{}: sliding-window attention (\"sliding_window\", \"use_sliding_window\") is not "
-              "supported; if the model attends in full, set \"sliding_window\" to null",
-              where);
-  const auto types = file.find<std::vector<std::string>>("layer_types");
-  for (const std::string& type : types.value_or(std::vector<std::string>{})) {
-    AERIE_CHECK(type == "full_attention",
-                "{}: \"layer_types\" holds \"{}\", and only \"full_attention\" is supported", where,
-                type);
   }
 }
 
@@ -82,6 +72,28 @@ std::string read_architecture(const HfJson& file) {
   return names[0];
 }
 
+/// SwiGLU and full attention: what every family has but Gemma 3.
+void require_llama_body(const HfJson& file, const Family& family) {
+  const std::string& where = file.where();
+  const std::string act = file.require<std::string>("hidden_act");
+  AERIE_CHECK(act == "silu", "{}: \"hidden_act\" is \"{}\", and only \"silu\" is supported", where,
+              act);
+  const bool window =
+      file.find<bool>("use_sliding_window")
+          .value_or(family.window_unless_null &&
+                    (file.has("sliding_window") || !file.object().contains("sliding_window")));
+  AERIE_CHECK(!window,
+              "{}: sliding-window attention (\"sliding_window\", \"use_sliding_window\") is not "
+              "supported; if the model attends in full, set \"sliding_window\" to null",
+              where);
+  const auto types = file.find<std::vector<std::string>>("layer_types");
+  for (const std::string& type : types.value_or(std::vector<std::string>{})) {
+    AERIE_CHECK(type == "full_attention",
+                "{}: \"layer_types\" holds \"{}\", and only \"full_attention\" is supported", where,
+                type);
+  }
+}
+
 }  // namespace
 
 ModelConfig model_config_from(const HfJson& file) {
@@ -93,12 +105,14 @@ ModelConfig model_config_from(const HfJson& file) {
   config.architecture = read_architecture(file);
   config.rms_norm_eps = file.require<double>("rms_norm_eps");
   config.rope = read_rope_config(file);
-  // The class default of all dense families.
+  // The class default of most families.
   config.tied_head = file.find<bool>("tie_word_embeddings").value_or(false);
   config.qkv_bias = family.qkv_bias;
   config.qk_norm = family.qk_norm;
   config.eos_tokens =
       file.find<std::vector<int64_t>>("eos_token_id").value_or(std::vector<int64_t>{});
+  if (family.read != nullptr) family.read(file, config);
+  if (!config.gemma.on) require_llama_body(file, family);
   return config;
 }
 

@@ -2,51 +2,47 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-
-#include <cmath>
+#include <ATen/ops/scalar_tensor.h>
 
 #include "common/error.h"
+#include "target_models/attention_layer.h"
+#include "target_models/feed_forward.h"
 #include "target_models/rope.h"
 
 namespace aerie {
 namespace {
 
 struct DenseLayer {
-  Tensor input_norm, post_norm;     // [C]
-  Tensor q_norm, k_norm;            // [D], Qwen3
-  Tensor qkv_bias;                  // [(H+2G)*D], Qwen2
-  ops::LinearWeight qkv, o;         // [(H+2G)*D, C], [C, H*D]
-  ops::LinearWeight gate_up, down;  // [2*I, C], [C, I]
+  Tensor input_norm, post_norm;             // [C], before attention and before the MLP
+  Tensor attention_out_norm, mlp_out_norm;  // [C], after them: Gemma 3
+  AttentionLayer attention;
+  FeedForward feed_forward;
+  bool local_rope = false;
 };
 
 DenseLayer load_layer(ParamStore& store, const ModelConfig& c, int64_t index,
                       const Placement& placement) {
   const std::string prefix = fmt::format("model.layers.{}.", index);
-  const std::string attn = prefix + "self_attn.", mlp = prefix + "mlp.";
-  const int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
+  const auto norm = [&](const char* name) {
+    return load_norm(store, prefix + name, c.hidden, placement, c.gemma.on ? 1 : 0);
+  };
   DenseLayer layer;
-  layer.input_norm = load_norm(store, prefix + "input_layernorm.weight", c.hidden, placement);
-  layer.post_norm =
-      load_norm(store, prefix + "post_attention_layernorm.weight", c.hidden, placement);
-  layer.qkv =
-      load_linear(store, {attn + "q_proj.weight", attn + "k_proj.weight", attn + "v_proj.weight"},
-                  {q_rows, kv_rows, kv_rows}, c.hidden, placement);
-  layer.o = load_linear(store, {attn + "o_proj.weight"}, {c.hidden}, q_rows, placement);
-  layer.gate_up = load_linear(store, {mlp + "gate_proj.weight", mlp + "up_proj.weight"},
-                              {c.intermediate, c.intermediate}, c.hidden, placement);
-  layer.down =
-      load_linear(store, {mlp + "down_proj.weight"}, {c.hidden}, c.intermediate, placement);
-  if (c.qkv_bias) {
-    layer.qkv_bias = at::cat({load_tensor(store, attn + "q_proj.bias", {q_rows}, placement),
-                              load_tensor(store, attn + "k_proj.bias", {kv_rows}, placement),
-                              load_tensor(store, attn + "v_proj.bias", {kv_rows}, placement)});
+  layer.input_norm = norm("input_layernorm.weight");
+  if (c.gemma.on) {
+    layer.attention_out_norm = norm("post_attention_layernorm.weight");
+    layer.post_norm = norm("pre_feedforward_layernorm.weight");
+    layer.mlp_out_norm = norm("post_feedforward_layernorm.weight");
+    layer.local_rope = c.gemma.sliding[index];
+  } else {
+    layer.post_norm = norm("post_attention_layernorm.weight");
   }
-  if (c.qk_norm) {
-    layer.q_norm = load_norm(store, attn + "q_norm.weight", c.head_dim, placement);
-    layer.k_norm = load_norm(store, attn + "k_norm.weight", c.head_dim, placement);
-  }
+  layer.attention = load_attention(store, c, index, prefix + "self_attn.", placement);
+  layer.feed_forward = load_feed_forward(store, c, index, prefix + "mlp.", placement);
   return layer;
 }
+
+/// Whether a draft's layer can start from the model's: one MLP, norms before the halves only.
+bool has_draft_form(const ModelConfig& c) { return c.moe.experts == 0 && !c.gemma.on; }
 
 /// Views that stay on the file: they cost no memory until somebody reads them.
 LastLayer view_last_layer(ParamStore& store, const ModelConfig& c) {
@@ -66,7 +62,7 @@ LastLayer view_last_layer(ParamStore& store, const ModelConfig& c) {
   last.up = view("mlp.up_proj.weight", {c.intermediate, c.hidden});
   last.down = view("mlp.down_proj.weight", {c.hidden, c.intermediate});
   last.final_norm = store.take("model.norm.weight", {c.hidden});
-  last.qk_norm = c.qk_norm;
+  last.qk_norm = c.qk_norm != QkNorm::kNone;
   return last;
 }
 
@@ -86,32 +82,38 @@ class DenseModel final : public TargetModel {
  private:
   void load_vocabulary(ParamStore& store);
   void check(const ForwardInput& input) const;
-  Tensor attention(int64_t index, const Tensor& x, const ForwardInput& input) const;
+  Tensor embedded(const ForwardInput& input) const;
 
   ModelConfig config_;
   Placement placement_;
-  double scale_;
-  ops::RopeTable rope_;
+  double embed_scale_ = 1;
+  ops::RopeTable rope_, local_rope_;
   std::vector<DenseLayer> layers_;
-  Tensor final_norm_;       // [C]
-  Tensor embed_;            // [V,C], a view on the file where its type fits
-  Tensor head_view_;        // [V,C], a view on the file, for head_rows
-  ops::LinearWeight head_;  // [V,C] packed
-  LastLayer last_;          // views on the file
+  Tensor final_norm_;              // [C]
+  Tensor embed_;                   // [V,C], a view on the file where its type fits
+  Tensor head_view_;               // [V,C], a view on the file, for head_rows
+  ops::LinearWeight head_;         // [V,C] packed
+  std::optional<LastLayer> last_;  // views on the file
 };
 
 DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& placement)
     : config_(std::move(config)),
       placement_(placement),
-      scale_(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
       rope_(
           make_rope_table(config_.rope, config_.head_dim, config_.max_position, placement.device)) {
+  if (config_.gemma.on) {
+    local_rope_ = make_rope_table(config_.gemma.local_rope, config_.head_dim, config_.max_position,
+                                  placement.device);
+    // Rounded to the model's type, as it was in training.
+    embed_scale_ = at::scalar_tensor(config_.gemma.embed_scale, placement.dtype).item<double>();
+  }
   for (int64_t i = 0; i < config_.layers; ++i) {
     layers_.push_back(load_layer(store, config_, i, placement));
   }
-  final_norm_ = load_norm(store, "model.norm.weight", config_.hidden, placement);
+  final_norm_ =
+      load_norm(store, "model.norm.weight", config_.hidden, placement, config_.gemma.on ? 1 : 0);
   load_vocabulary(store);
-  last_ = view_last_layer(store, config_);
+  if (has_draft_form(config_)) last_ = view_last_layer(store, config_);
   store.finish([this](const std::string& name) {
     return name.ends_with("rotary_emb.inv_freq") || (config_.tied_head && name == "lm_head.weight");
   });
@@ -156,35 +158,11 @@ void DenseModel::check(const ForwardInput& input) const {
   }
 }
 
-/// x [N,C] normalised -> attention output [N,C]
-Tensor DenseModel::attention(int64_t index, const Tensor& x, const ForwardInput& input) const {
-  const DenseLayer& layer = layers_[index];
-  const int64_t rows = x.size(0), heads = config_.heads, kv_heads = config_.kv_heads;
-  const double eps = config_.rms_norm_eps;
-  Tensor qkv = ops::linear(x, layer.qkv);
-  if (layer.qkv_bias.defined()) qkv.add_(layer.qkv_bias);
-  qkv = qkv.view({rows, heads + 2 * kv_heads, config_.head_dim});
-
-  Tensor q, k;
-  if (config_.qk_norm) {
-    const Tensor q_heads = qkv.narrow(1, 0, heads), k_heads = qkv.narrow(1, heads, kv_heads);
-    q = ops::rope(ops::rms_norm(q_heads, layer.q_norm, eps), input.positions, rope_);
-    k = ops::rope(ops::rms_norm(k_heads, layer.k_norm, eps), input.positions, rope_);
-  } else {  // q and k lie side by side: rotated by one call
-    const Tensor qk = ops::rope(qkv.narrow(1, 0, heads + kv_heads), input.positions, rope_);
-    q = qk.narrow(1, 0, heads);
-    k = qk.narrow(1, heads, kv_heads);
-  }
-  const Tensor v = qkv.narrow(1, heads + kv_heads, kv_heads);
-
-  Tensor mixed;
-  if (input.layout.pages.defined()) {
-    ops::kv_append_(*input.kv, index, k, v, input.layout.slots);
-    mixed = ops::ragged_attention(q, *input.kv, index, input.layout, scale_);
-  } else {
-    mixed = ops::packed_attention(q, k, v, input.layout.q_start, scale_);
-  }
-  return ops::linear(mixed.view({rows, heads * config_.head_dim}), layer.o);
+/// A fresh tensor: the residual stream is summed in place.
+Tensor DenseModel::embedded(const ForwardInput& input) const {
+  if (input.embeds.defined()) return input.embeds.clone();
+  Tensor rows = ops::embedding(input.tokens, embed_);
+  return embed_scale_ == 1 ? rows : rows.mul_(embed_scale_);
 }
 
 ForwardOutput DenseModel::forward(const ForwardInput& input) const {
@@ -193,9 +171,7 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   const double eps = config_.rms_norm_eps;
   const auto& capture = input.capture_layers;
   ForwardOutput out;
-  // A fresh tensor: the residual stream is summed in place.
-  Tensor residual =
-      input.embeds.defined() ? input.embeds.clone() : ops::embedding(input.tokens, embed_);
+  Tensor residual = embedded(input);
   if (!capture.empty()) {
     const int64_t width = static_cast<int64_t>(capture.size()) * config_.hidden;
     out.captured = at::empty({residual.size(0), width}, residual.options());
@@ -204,8 +180,12 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   size_t captured = 0;
   for (int64_t i = 0; i < config_.layers; ++i) {
     const DenseLayer& layer = layers_[i];
-    x = ops::add_rms_norm_(residual, attention(i, x, input), layer.post_norm, eps);
-    const Tensor mlp = ops::linear(ops::swiglu(ops::linear(x, layer.gate_up)), layer.down);
+    const ops::RopeTable& rope = layer.local_rope ? local_rope_ : rope_;
+    Tensor mixed = attend(layer.attention, config_, i, rope, input.positions, x, input);
+    if (config_.gemma.on) mixed = ops::rms_norm(mixed, layer.attention_out_norm, eps);
+    x = ops::add_rms_norm_(residual, mixed, layer.post_norm, eps);
+    Tensor mlp = layer.feed_forward(x);
+    if (config_.gemma.on) mlp = ops::rms_norm(mlp, layer.mlp_out_norm, eps);
     const Tensor& next_norm = i + 1 < config_.layers ? layers_[i + 1].input_norm : final_norm_;
     x = ops::add_rms_norm_(residual, mlp, next_norm, eps);
     if (captured < capture.size() && capture[captured] == i) {

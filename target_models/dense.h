@@ -1,5 +1,5 @@
-// Dense decoder-only transformers of Llama's form: Llama, SmolLM2, Mistral, Qwen2 (biases on q, k
-// and v), Qwen3 (q and k normalised per head).
+// Decoder-only transformers: Llama's form and what differs from it by ModelConfig (biases, where
+// heads are normalised, mixtures of experts, Gemma 3's norms and windows).
 #pragma once
 #include "target_models/model.h"
 #include "target_models/params.h"

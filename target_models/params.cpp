@@ -105,8 +105,8 @@ Tensor load_tensor(ParamStore& store, const std::string& name, at::IntArrayRef s
 }
 
 Tensor load_norm(ParamStore& store, const std::string& name, int64_t size,
-                 const Placement& placement) {
-  return load_tensor(store, name, {size}, placement).to(at::kFloat);
+                 const Placement& placement, double offset) {
+  return load_tensor(store, name, {size}, placement).to(at::kFloat) + offset;
 }
 
 ops::LinearWeight load_linear(ParamStore& store, const std::vector<std::string>& names,

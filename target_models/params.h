@@ -50,8 +50,9 @@ struct Placement {
 };
 
 /// A norm's weight: its value in the placement's type, kept in f32, which is what norms compute in.
+/// `offset` is added there (Gemma stores weights minus 1).
 Tensor load_norm(ParamStore& store, const std::string& name, int64_t size,
-                 const Placement& placement);
+                 const Placement& placement, double offset = 0);
 /// A tensor of its own (biases).
 Tensor load_tensor(ParamStore& store, const std::string& name, at::IntArrayRef shape,
                    const Placement& placement);

@@ -1,18 +1,23 @@
 #include "target_models/registry.h"
 
 #include "common/error.h"
-#include "target_models/dense.h"
+#include "target_models/gemma3.h"
+#include "target_models/moe.h"
 
 namespace aerie {
 namespace {
 
-constexpr bool yes = true, no = false;
+constexpr QkNorm before = QkNorm::kBeforeRope, after = QkNorm::kAfterRope;
 constexpr Family kFamilies[] = {
-    // model_type  qkv_bias  qk_norm  head_dim_from_hidden  kv_heads_from_heads  window_unless_null
-    {"llama", no, no, yes, yes, no, make_dense},  // Llama 1-3, SmolLM, SmolLM2
-    {"mistral", no, no, yes, no, yes, make_dense},
-    {"qwen2", yes, no, yes, no, no, make_dense},  // Qwen2, Qwen2.5
-    {"qwen3", no, yes, no, no, no, make_dense},
+    // Llama 1-3, SmolLM, SmolLM2
+    {.model_type = "llama", .head_dim_from_hidden = true, .kv_heads_from_heads = true},
+    {.model_type = "mistral", .head_dim_from_hidden = true, .window_unless_null = true},
+    {.model_type = "qwen2", .qkv_bias = true, .head_dim_from_hidden = true},  // and Qwen2.5
+    {.model_type = "qwen3", .qk_norm = before},
+    {.model_type = "qwen2_moe", .qkv_bias = true, .head_dim_from_hidden = true, .read = read_moe},
+    {.model_type = "qwen3_moe", .qk_norm = before, .read = read_moe},
+    {.model_type = "hunyuan_v1_dense", .qk_norm = after, .kv_heads_from_heads = true},
+    {.model_type = "gemma3_text", .qk_norm = before, .read = read_gemma3},
 };
 
 }  // namespace

@@ -26,6 +26,10 @@ void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v, c
 void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots);
 Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
                         const RaggedLayout& layout, double scale,
-                        aerie::cpu::Isa isa = aerie::cpu::best_isa());
+                        aerie::cpu::Isa isa = aerie::cpu::best_isa(), int64_t window = 0);
+
+/// Of experts packed in bf16; x bf16, chosen and weights contiguous.
+Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
+               const std::vector<Expert>& experts);
 
 }  // namespace aerie::ops::cpu

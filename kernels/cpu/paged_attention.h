@@ -31,6 +31,7 @@ struct PagedChunk {
   const bf16 *k = nullptr, *v = nullptr;  ///< the layer's pages: [pages, kv_heads, 16 * padded]
   const int32_t* pages = nullptr;         ///< of this chunk, in order
   int64_t kv_len = 0;                     ///< tokens that the last row sees
+  int64_t window = 0;                     ///< latest tokens that a row sees; 0: all
   const bool* tree = nullptr;  ///< row attends row: rows `tree_stride` apart; null: causal
   int64_t tree_stride = 0;
   float scale = 1;

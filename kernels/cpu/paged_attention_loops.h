@@ -143,7 +143,8 @@ class AttentionTask {
     load_queries();
     Products::begin();
     const int64_t end = visible(count_ - 1);
-    for (int64_t start = 0; start < end; start += kBlockTokens) block(start, end);
+    const int64_t begin = oldest(0) / kBlockTokens * kBlockTokens;
+    for (int64_t start = begin; start < end; start += kBlockTokens) block(start, end);
     Products::end();
     store();
   }
@@ -155,6 +156,15 @@ class AttentionTask {
   /// see.
   int64_t visible(int64_t query) const {
     return chunk_.tree != nullptr ? chunk_.kv_len : chunk_.kv_len - chunk_.rows + row_of(query) + 1;
+  }
+
+  /// First token in the window of a query; within a tree, of the query's earliest possible place.
+  int64_t oldest(int64_t query) const {
+    const int64_t base = chunk_.kv_len - chunk_.rows;
+    return first_seen(chunk_.tree != nullptr ? base + 1 : base + row_of(query) + 1);
+  }
+  int64_t first_seen(int64_t tokens) const {
+    return chunk_.window > 0 && tokens > chunk_.window ? tokens - chunk_.window : 0;
   }
 
   void load_queries() {
@@ -194,7 +204,7 @@ class AttentionTask {
     }
     for (int64_t tile = 0; tile < count_; tile += kTileRows) {
       const int64_t rows = count_ - tile < kTileRows ? count_ - tile : kTileRows;
-      if (visible(tile + rows - 1) <= start) continue;
+      if (visible(tile + rows - 1) <= start || oldest(tile) >= start + kBlockTokens) continue;
       Products::scores(memory_.s, memory_.q + tile * padded_, keys, count, rows, padded_);
       for (int64_t r = 0; r < rows; ++r) softmax(tile, r, start, count);
       Products::values(memory_.o + tile * padded_, memory_.p, memory_.v, (count + 1) / 2, rows,
@@ -230,10 +240,25 @@ class AttentionTask {
     }
   }
 
+  /// Masks the scores of this block's tokens that have left the query's window. Within a tree its
+  /// place is its depth.
+  void mask_window(float* s, int64_t query, int64_t start, int64_t width) const {
+    const int64_t base = chunk_.kv_len - chunk_.rows;
+    int64_t tokens = base + row_of(query) + 1;
+    if (chunk_.tree != nullptr) {
+      const bool* sees = chunk_.tree + row_of(query) * chunk_.tree_stride;
+      tokens = base;
+      for (int64_t i = 0; i < chunk_.rows; ++i) tokens += sees[i];
+    }
+    const int64_t gone = first_seen(tokens) - start;
+    for (int64_t t = 0; t < gone && t < width; ++t) s[t] = kMasked;
+  }
+
   void softmax(int64_t tile, int64_t r, int64_t start, int64_t pages) {
     const int64_t query = tile + r, width = (pages + 1) / 2 * 2 * kPageTokens;
     float* s = memory_.s + r * kBlockTokens;
     if (chunk_.tree != nullptr) mask_tree(s, query, start, width);
+    if (chunk_.window > 0) mask_window(s, query, start, width);
     const float before = memory_.highest[query];
     const float highest =
         Softmax::scale_and_highest(s, visible(query) - start, width, chunk_.scale, before);

@@ -37,7 +37,8 @@ Tensor head_rows(const Tensor& q) {
 }
 
 std::vector<PagedChunk> chunks_of(const Tensor& q, const Tensor& out, const KvPool& pool,
-                                  int64_t layer, const RaggedLayout& layout, double scale) {
+                                  int64_t layer, const RaggedLayout& layout, double scale,
+                                  int64_t window) {
   const int32_t *start = layout.q_start.const_data_ptr<int32_t>(),
                 *length = layout.kv_len.const_data_ptr<int32_t>();
   PagedChunk common{.q_stride = q.stride(0),
@@ -47,6 +48,7 @@ std::vector<PagedChunk> chunks_of(const Tensor& q, const Tensor& out, const KvPo
   common.k = static_cast<const bf16*>(pool.k[layer].const_data_ptr());
   common.v = static_cast<const bf16*>(pool.v[layer].const_data_ptr());
   common.scale = static_cast<float>(scale);
+  common.window = window;
   std::vector<PagedChunk> chunks(layout.kv_len.numel(), common);
   for (size_t s = 0; s < chunks.size(); ++s) {
     PagedChunk& chunk = chunks[s];
@@ -89,11 +91,12 @@ std::vector<Task> tasks_of(const std::vector<PagedChunk>& chunks) {
 }  // namespace
 
 Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
-                        const RaggedLayout& layout, double scale, Isa isa) {
+                        const RaggedLayout& layout, double scale, Isa isa, int64_t window) {
   const auto attend = kernel_for(isa);
   const Tensor queries = head_rows(q);
   Tensor out = at::empty(q.sizes(), q.options());
-  const std::vector<PagedChunk> chunks = chunks_of(queries, out, pool, layer, layout, scale);
+  const std::vector<PagedChunk> chunks =
+      chunks_of(queries, out, pool, layer, layout, scale, window);
   const std::vector<Task> tasks = tasks_of(chunks);
   parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)

@@ -72,7 +72,8 @@ TEST_P(TinyModel, OutputsDoNotDependOnDraftBatchOrBudget) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, TinyModel, ::testing::Values("llama", "qwen3_tied"));
+INSTANTIATE_TEST_SUITE_P(Families, TinyModel,
+                         ::testing::Values("llama", "qwen3_tied", "qwen3_moe", "gemma3"));
 
 // What the copier guesses after each token of a text, from one forward over all of it.
 std::vector<int32_t> copies(const TargetModel& target, const TestDraft& draft,

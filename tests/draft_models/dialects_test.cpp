@@ -1,6 +1,7 @@
 // A draft on disk: what is written, and that it comes back.
 #include <ATen/ops/rand.h>
 
+#include "target_models/rope.h"
 #include "tests/draft_models/export_fixture.h"
 
 namespace aerie::testing {
@@ -93,6 +94,37 @@ TEST_F(Export, ScaledRopeComesBack) {
   EXPECT_DOUBLE_EQ(rope.factor, 8);
   EXPECT_DOUBLE_EQ(rope.high_freq_factor, 4);
   EXPECT_EQ(rope.original_max_position, 32);
+}
+
+/// What a server computes from the exported file is what the draft was trained with.
+TEST_F(Export, EveryRopeComesBack) {
+  const std::vector<RopeConfig> ropes = {
+      {.type = "linear", .theta = 500000, .factor = 2.5},
+      {.type = "dynamic", .theta = 10000, .factor = 1, .alpha = 1000},
+      {.type = "yarn", .theta = 1e6, .factor = 4, .original_max_position = 16},
+      {.type = "yarn",
+       .theta = 1e6,
+       .factor = 4,
+       .original_max_position = 16,
+       .beta_fast = 24,
+       .beta_slow = 2,
+       .truncate = false,
+       .attention_factor = 0.75},
+      {.type = "yarn",
+       .theta = 1e6,
+       .factor = 40,
+       .original_max_position = 16,
+       .mscale = 1,
+       .mscale_all_dim = 0.5}};
+  for (const RopeConfig& rope : ropes) {
+    DraftConfig config = golden_config();
+    config.rope = rope;
+    save(config);
+    EXPECT_EQ(config_json().at("rope_parameters").at("rope_type"), rope.type);
+    const RopeConfig back = load().config.rope;
+    EXPECT_TRUE(inverse_frequencies(back, 8).equal(inverse_frequencies(rope, 8)));
+    EXPECT_DOUBLE_EQ(attention_scaling(back), attention_scaling(rope));
+  }
 }
 
 TEST_F(Export, FullVocabularyNeedsNoMap) {

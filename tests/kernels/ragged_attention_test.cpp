@@ -84,6 +84,68 @@ TEST_P(RaggedAttention, TreeRowsSeeTheirAncestorsOnly) {
   }
 }
 
+TEST_P(RaggedAttention, AWindowHidesWhatIsOlder) {
+  at::manual_seed(9);
+  constexpr int64_t kTokens = 300, kRows = 40, kWindow = 70;
+  std::vector<int64_t> pages(19);
+  std::iota(pages.begin(), pages.end(), 0);
+  History sequence = random_history(kTokens, pages);
+  KvPool pool = make_pool(20);
+  append(pool, sequence, 0, kTokens);
+  const Tensor q = random_queries(kRows);
+  const RaggedLayout layout = make_layout({kRows}, {kTokens}, {&sequence});
+  const Tensor out = ragged_attention(q, pool, 1, layout, 0.25, kWindow);
+  for (int64_t row = 0; row < kRows; ++row) {
+    std::vector<int64_t> seen(kWindow);
+    std::iota(seen.begin(), seen.end(), kTokens - kRows + row + 1 - kWindow);
+    expect_rows(out[row], attend_row(q[row], sequence.k, sequence.v, seen, 0.25));
+  }
+  const Tensor wide = ragged_attention(q, pool, 1, layout, 0.25, kTokens);
+  EXPECT_TRUE(at::equal(wide, ragged_attention(q, pool, 1, layout, 0.25)));
+}
+
+/// A tree's row stands at its depth, whatever its place among the rows is.
+TEST_P(RaggedAttention, AWindowInATree) {
+  at::manual_seed(10);
+  KvPool pool = make_pool(8);
+  History sequence = random_history(30, {4, 2});
+  append(pool, sequence, 0, 30);
+  RaggedLayout layout = make_layout({4}, {30}, {&sequence});
+  layout.tree = at::zeros({1, 4, 4}, at::kBool);
+  const std::vector<std::vector<int64_t>> ancestors = {{0}, {0, 1}, {0, 2}, {0, 1, 3}};
+  for (int64_t row = 0; row < 4; ++row) {
+    for (int64_t column : ancestors[row]) layout.tree[0][row][column] = true;
+  }
+  const Tensor q = random_queries(4);
+  const Tensor out = ragged_attention(q, pool, 1, layout, 0.25, 5);
+  for (int64_t row = 0; row < 4; ++row) {
+    const auto depth = static_cast<int64_t>(ancestors[row].size());
+    std::vector<int64_t> seen(5 - depth);
+    std::iota(seen.begin(), seen.end(), 26 - (5 - depth));
+    for (int64_t column : ancestors[row]) seen.push_back(26 + column);
+    expect_rows(out[row], attend_row(q[row], sequence.k, sequence.v, seen, 0.25));
+  }
+  EXPECT_ANY_THROW(ragged_attention(q, pool, 1, layout, 0.25, 3));
+}
+
+TEST_P(PagedBf16, AWindowKeepsTheBitsWhateverTheCut) {
+  at::manual_seed(11);
+  constexpr int64_t kTokens = 400, kWindow = 130;
+  std::vector<int64_t> pages(25);
+  std::iota(pages.begin(), pages.end(), 0);
+  History sequence = random_history(kTokens, pages);
+  const Tensor q = random_queries(kTokens);
+  KvPool pool = make_pool(25);
+  append(pool, sequence, 0, kTokens);
+  const Tensor whole =
+      ragged_attention(q, pool, 1, make_layout({kTokens}, {kTokens}, {&sequence}), 0.2, kWindow);
+  for (const int64_t row : {0, 129, 130, 131, 258, 399}) {
+    const Tensor alone = ragged_attention(q.slice(0, row, row + 1), pool, 1,
+                                          make_layout({1}, {row + 1}, {&sequence}), 0.2, kWindow);
+    ASSERT_TRUE(at::equal(alone[0], whole[row])) << row;
+  }
+}
+
 TEST_P(RaggedAttention, MovedTokensAreSeenAtTheirNewPlace) {
   at::manual_seed(5);
   KvPool pool = make_pool(4);

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "target_models/hf_json.h"
 #include "target_models/rope.h"
 #include "tests/target_models/testing.h"
 
@@ -39,7 +40,7 @@ TEST_F(ConfigTest, TransformersFiveStyle) {
   EXPECT_DOUBLE_EQ(config.rms_norm_eps, 1e-5);
   EXPECT_DOUBLE_EQ(config.rope.theta, 1e6);
   EXPECT_TRUE(config.tied_head);
-  EXPECT_TRUE(config.qk_norm);
+  EXPECT_EQ(config.qk_norm, QkNorm::kBeforeRope);
   EXPECT_FALSE(config.qkv_bias);
 }
 
@@ -96,11 +97,11 @@ TEST_F(ConfigTest, UnknownModelTypeListsTheKnown) {
 }
 
 TEST_F(ConfigTest, UnsupportedRopeTypes) {
-  for (const char* type : {"yarn", "dynamic", "longrope", "su"}) {
+  for (const char* type : {"longrope", "su", "mystery"}) {
     EXPECT_THAT(
         refusal("llama3_rope_tied", "\"llama3\"", fmt::format("\"{}\"", type)),
         AllOf(HasSubstr("config.json: rope_scaling"), HasSubstr(fmt::format("\"{}\"", type)),
-              HasSubstr("supported types: default, linear, llama3")));
+              HasSubstr("supported types: default, linear, dynamic, llama3, yarn")));
     EXPECT_THAT(refusal("qwen3_tied", "\"default\"", fmt::format("\"{}\"", type)),
                 AllOf(HasSubstr("config.json: rope_parameters"), HasSubstr(type)));
   }
@@ -115,8 +116,8 @@ TEST_F(ConfigTest, WhatWouldChangeTheResultIsRefused) {
   const auto with = [&](const std::string& model, const std::string& key) {
     return refusal(model, brace, brace + key + ",\n");
   };
-  EXPECT_THAT(with("llama", R"("quantization_config": {"bits": 4})"),
-              HasSubstr("quantization_config"));
+  EXPECT_THAT(with("llama", R"("quantization_config": {"quant_method": "gptq", "bits": 4})"),
+              AllOf(HasSubstr("quantization_config"), HasSubstr("\"gptq\"")));
   EXPECT_THAT(refusal("llama", "\"attention_bias\": false", "\"attention_bias\": true"),
               HasSubstr("\"attention_bias\" is true"));
   EXPECT_THAT(refusal("llama", "\"mlp_bias\": false", "\"mlp_bias\": true"),
@@ -144,6 +145,91 @@ TEST(CaptureLayers, DefaultsAndRefusal) {
   EXPECT_THAT(default_capture_layers(30), ElementsAre(1, 14, 26));
   EXPECT_THAT(default_capture_layers(7), ElementsAre(1, 2, 3));
   EXPECT_THAT(error_of([] { default_capture_layers(6); }), HasSubstr("draft.layer_ids"));
+}
+
+TEST_F(ConfigTest, MixtureOfExperts) {
+  const ModelConfig config = read_model_config(golden_dir() / "models/qwen3_moe");
+  EXPECT_EQ(config.moe.experts, 6);
+  EXPECT_EQ(config.moe.experts_per_token, 2);
+  EXPECT_EQ(config.moe.intermediate, 24);
+  EXPECT_EQ(config.moe.shared_intermediate, 0);
+  EXPECT_TRUE(config.moe.normalise);
+  EXPECT_THAT(config.moe.dense_layers, ElementsAre(1));
+  EXPECT_EQ(read_model_config(golden_dir() / "models/qwen2_moe").moe.shared_intermediate, 40);
+  EXPECT_THAT(refusal("qwen3_moe", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 7"),
+              HasSubstr("more than the 6 experts"));
+  EXPECT_THAT(refusal("qwen3_moe", "\"norm_topk_prob\"", "\"other\""), HasSubstr("norm_topk_prob"));
+}
+
+TEST_F(ConfigTest, Hunyuan) {
+  const ModelConfig config = read_model_config(golden_dir() / "models/hunyuan_dense");
+  EXPECT_EQ(config.qk_norm, QkNorm::kAfterRope);
+  EXPECT_EQ(config.rope.type, "dynamic");
+  EXPECT_DOUBLE_EQ(config.rope.alpha, 1000);
+}
+
+TEST_F(ConfigTest, Gemma3InBothStyles) {
+  const ModelConfig config = read_model_config(golden_dir() / "models/gemma3");
+  EXPECT_TRUE(config.gemma.on);
+  EXPECT_TRUE(config.tied_head);
+  EXPECT_THAT(config.gemma.sliding, ElementsAre(true, true, false, true));
+  EXPECT_EQ(config.gemma.window, 9);
+  EXPECT_EQ(config.rope.type, "linear");
+  EXPECT_DOUBLE_EQ(config.rope.theta, 1e6);
+  EXPECT_DOUBLE_EQ(config.gemma.local_rope.theta, 1e4);
+
+  // As transformers 4 wrote it: every sixth layer sees everything.
+  const HfJson older({{"architectures", {"Gemma3ForCausalLM"}},
+                      {"model_type", "gemma3_text"},
+                      {"hidden_activation", "gelu_pytorch_tanh"},
+                      {"hidden_size", 64},
+                      {"intermediate_size", 96},
+                      {"num_hidden_layers", 7},
+                      {"num_attention_heads", 4},
+                      {"num_key_value_heads", 1},
+                      {"head_dim", 256},
+                      {"vocab_size", 100},
+                      {"max_position_embeddings", 128},
+                      {"rms_norm_eps", 1e-6},
+                      {"query_pre_attn_scalar", 256},
+                      {"sliding_window", 512},
+                      {"rope_theta", 1e6},
+                      {"rope_local_base_freq", 5000.0},
+                      {"rope_scaling", nullptr},
+                      {"attn_logit_softcapping", nullptr}},
+                     "config.json");
+  const ModelConfig four = model_config_from(older);
+  EXPECT_THAT(four.gemma.sliding, ElementsAre(true, true, true, true, true, false, true));
+  EXPECT_DOUBLE_EQ(four.gemma.query_scale, 1.0 / 16);
+  EXPECT_DOUBLE_EQ(four.gemma.embed_scale, 8);
+  EXPECT_DOUBLE_EQ(four.rope.theta, 1e6);
+  EXPECT_DOUBLE_EQ(four.gemma.local_rope.theta, 5000);
+
+  const std::string brace = "{\n";
+  EXPECT_THAT(refusal("gemma3", "\"gelu_pytorch_tanh\"", "\"gelu\""),
+              HasSubstr("hidden_activation"));
+  EXPECT_THAT(
+      refusal("gemma3", "\"final_logit_softcapping\": null", "\"final_logit_softcapping\": 30.0"),
+      HasSubstr("soft caps"));
+}
+
+/// Every type at a real size (scripts/make_golden_models.py rope).
+TEST(Rope, FrequenciesEqualTransformers) {
+  const fs::path file = golden_dir() / "rope.json";
+  for (const auto& entry : nlohmann::json::parse(read_file(file))) {
+    SCOPED_TRACE(entry.at("name").get<std::string>());
+    const RopeConfig rope = read_rope_config(HfJson(entry.at("config"), file.string()));
+    const int64_t head_dim = entry.at("head_dim");
+    const Tensor frequencies = inverse_frequencies(rope, head_dim);
+    const auto values = entry.at("inverse_frequencies").get<std::vector<double>>();
+    const Tensor expected = at::tensor(values, at::kDouble);
+    ASSERT_EQ(frequencies.sizes(), expected.sizes());
+    const Tensor error = ((frequencies.to(at::kDouble) - expected) / expected).abs().max();
+    EXPECT_LE(error.item<double>(), 2e-6);
+    EXPECT_NEAR(attention_scaling(rope), entry.at("attention_factor").get<double>(), 1e-9);
+    const ops::RopeTable table = make_rope_table(rope, head_dim, 2, at::kCPU);
+    EXPECT_NEAR(table.cos[0][0].item<double>(), attention_scaling(rope), 1e-6);
+  }
 }
 
 // Llama 3.1: factor 8, low 1, high 4, original 8192, theta 500000, D = 128. By hand: dimension 0

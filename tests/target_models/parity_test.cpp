@@ -97,7 +97,8 @@ TEST_P(TinyModel, CapturesOnlyWhatIsAskedFor) {
 
 TEST_P(TinyModel, EmbeddingsReplaceTheLookup) {
   ForwardInput input = packed_input(values_.at("tokens"), values_.at("q_start"));
-  input.embeds = model_->embed_weight().index_select(0, input.tokens);
+  input.embeds =
+      model_->embed_weight().index_select(0, input.tokens) * model_->config().gemma.embed_scale;
   const Tensor before = input.embeds.clone();
   const ForwardOutput out = model_->forward(input);
   EXPECT_LE(max_error(out.logits, values_.at("logits")), kTolerance);
@@ -108,6 +109,17 @@ TEST_P(TinyModel, HeadRowsAreTheHead) {
   const Tensor ids = at::tensor({5, 0, 95, 17}, at::kLong);
   const Tensor logits = values_.at("hidden").matmul(model_->head_rows(ids).t());
   EXPECT_LE(max_error(logits, values_.at("logits").index_select(1, ids)), kTolerance);
+}
+
+TEST_P(TinyModel, GreedyContinuationEqualsTransformers) {
+  const Tensor& expected = values_.at("greedy");
+  Tensor tokens = expected.slice(0, 0, 9);
+  while (tokens.numel() < expected.numel()) {
+    ForwardInput input = packed_input(tokens, int32s({0, tokens.numel()}));
+    input.logit_rows = at::tensor({tokens.numel() - 1}, at::kLong);
+    tokens = at::cat({tokens, model_->forward(input).logits.argmax(1)});
+  }
+  EXPECT_TRUE(tokens.equal(expected)) << tokens << expected;
 }
 
 TEST_P(TinyModel, Bfloat16StaysNear) {
@@ -121,7 +133,8 @@ TEST_P(TinyModel, Bfloat16StaysNear) {
 
 INSTANTIATE_TEST_SUITE_P(Families, TinyModel,
                          ::testing::Values("llama", "llama3_rope_tied", "mistral_linear_rope",
-                                           "qwen2", "qwen3_tied"),
+                                           "qwen2", "qwen3_tied", "llama_yarn_rope", "qwen3_moe",
+                                           "qwen2_moe", "hunyuan_dense", "gemma3"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 }  // namespace
