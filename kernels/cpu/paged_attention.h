@@ -31,7 +31,9 @@ struct PagedChunk {
   const bf16 *k = nullptr, *v = nullptr;  ///< the layer's pages: [pages, kv_heads, 16 * padded]
   const int32_t* pages = nullptr;         ///< of this chunk, in order
   int64_t kv_len = 0;                     ///< tokens that the last row sees
-  const bool* tree = nullptr;  ///< row attends row: rows `tree_stride` apart; null: causal
+  /// Row attends row, rows `tree_stride` apart; null: causal. A row of a tree gives the same bits
+  /// as its ancestors and itself would as a chain.
+  const bool* tree = nullptr;
   int64_t tree_stride = 0;
   float scale = 1;
 };
