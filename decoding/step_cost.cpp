@@ -18,8 +18,8 @@ using Point = StepCost::Point;
 void level(std::vector<Point>& table, const char* what) {
   AERIE_CHECK(!table.empty(), "a table of step costs has no entry for the {}", what);
   for (size_t i = 1; i < table.size(); ++i) {
-    AERIE_CHECK(table[i - 1].rows < table[i].rows, "the step costs of the {} are not ascending in rows",
-                what);
+    AERIE_CHECK(table[i - 1].rows < table[i].rows,
+                "the step costs of the {} are not ascending in rows", what);
     table[i].seconds = std::max(table[i].seconds, table[i - 1].seconds);
   }
 }
