@@ -48,6 +48,18 @@ void add_draft_tokens(CLI::App& command, Value& value) {
       ->capture_default_str();
 }
 
+void add_tree(CLI::App& command, TreeFlags& flags) {
+  command.add_flag("--tree", flags.tree, "guess trees (EAGLE-2) as deep as --draft-tokens");
+  command.add_option("--tree-width", flags.tree_width, "tokens tried after each guess of a tree")
+      ->check(CLI::Range(2, 32))
+      ->capture_default_str();
+  command.add_option("--tree-nodes", flags.tree_nodes, "guesses of a tree that are verified")
+      ->check(CLI::Range(1, 128))
+      ->capture_default_str();
+  command.add_flag("--adaptive", flags.adaptive,
+                   "guess only as far as it pays, by what held and what a forward costs");
+}
+
 template <typename Value>
 void add_concurrency(CLI::App& command, Value& value) {
   command.add_option("--concurrency", value, "sequences in one batch")
@@ -103,8 +115,9 @@ void add_generate(CLI::App& app) {
   command->add_option("--draft", flags.draft, "exported draft (for --decoder eagle3)");
   CLI::Option* decoder =
       command->add_option("--decoder", flags.decoder, "default: eagle3 with --draft")
-          ->check(CLI::IsMember({"autoregressive", "eagle3"}));
+          ->check(CLI::IsMember({"autoregressive", "eagle3", "ngram"}));
   add_draft_tokens(*command, flags.draft_tokens);
+  add_tree(*command, flags);
   add_concurrency(*command, flags.concurrency);
   command->add_flag("--ignore-eos", flags.ignore_eos, "go on to the longest answer");
   add_sampling(*command, flags);
@@ -134,6 +147,8 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   add_concurrency(*command, flags.concurrency);
   add_draft_tokens(*command, flags.draft_tokens);
+  add_tree(*command, flags);
+  command->add_flag("--ngram", flags.ngram, "also guesses from the text itself, without a draft");
   command->add_option("--repeats", flags.repeats, "runs of each; the median counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -93,6 +93,19 @@ Tensor page_matrix(std::span<Sequence* const> sequences, std::span<const int32_t
   return pages;
 }
 
+Tensor page_lists(std::span<const std::vector<int32_t>> lists) {
+  size_t width = 1;
+  for (const std::vector<int32_t>& list : lists) width = std::max(width, list.size());
+  Tensor pages =
+      at::zeros({static_cast<int64_t>(lists.size()), static_cast<int64_t>(width)}, at::kInt);
+  int32_t* line = pages.mutable_data_ptr<int32_t>();
+  for (const std::vector<int32_t>& list : lists) {
+    std::copy(list.begin(), list.end(), line);
+    line += width;
+  }
+  return pages;
+}
+
 Batch build_batch(std::span<Sequence* const> sequences, std::span<const Chunk> chunks,
                   at::Device device) {
   Batch batch;

@@ -36,6 +36,9 @@ Batch build_batch(std::span<Sequence* const> sequences, std::span<const Chunk> c
 /// Page ids [S,P] i32, padded with 0, wide enough for the longest of `kv_lens`.
 Tensor page_matrix(std::span<Sequence* const> sequences, std::span<const int32_t> kv_lens);
 
+/// The same of lists of page ids, padded with 0 to the longest.
+Tensor page_lists(std::span<const std::vector<int32_t>> lists);
+
 /// Copies a vector into a CPU tensor of type `dtype`.
 template <typename T>
 Tensor to_tensor(const std::vector<T>& values, at::ScalarType dtype) {

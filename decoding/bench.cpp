@@ -21,6 +21,13 @@ namespace aerie {
 
 namespace {
 
+/// A way of decoding, at every concurrency.
+struct Entrant {
+  std::string decoder, label, short_label;
+  int64_t draft_tokens = 0, nodes = 0;
+  std::unique_ptr<Decoder> way;
+};
+
 /// One configuration with what it has measured so far.
 struct Contestant {
   Decoder* decoder;
@@ -31,6 +38,7 @@ struct Contestant {
 struct Material {
   std::vector<PromptRow> rows;
   std::vector<Request> requests;
+  std::optional<StepCost> cost;
 };
 
 std::vector<std::pair<std::string, std::string>> machine_facts() {
@@ -43,9 +51,10 @@ std::vector<std::pair<std::string, std::string>> machine_facts() {
 
 void measure(const TextTarget& target, const Material& material, Contestant& contestant) {
   BenchRun& run = contestant.run;
-  Engine engine(
-      *target.model, *contestant.decoder,
-      {{run.concurrency, kRowBudget}, target.pages_for(material.requests, run.concurrency)});
+  Engine engine(*target.model, *contestant.decoder,
+                {{run.concurrency, kRowBudget},
+                 target.pages_for(material.requests, run.concurrency),
+                 material.cost});
   const double start = seconds_now();
   std::vector<Completion> outputs = run_requests(engine, material.requests);
   run.seconds.push_back(seconds_now() - start);
@@ -95,18 +104,18 @@ void summarise(Contestant& contestant, const Contestant& baseline, const Contest
                 (baseline_tokens / median(baseline.run.seconds));
 }
 
-std::vector<Contestant> line_up(const BenchFlags& flags, AutoregressiveDecoder& baseline,
-                                const std::vector<std::unique_ptr<Decoder>>& drafts) {
+std::vector<Contestant> line_up(const BenchFlags& flags, const std::vector<Entrant>& entrants) {
   std::vector<Contestant> contestants;
   for (const int64_t concurrency : flags.concurrency) {
-    contestants.push_back({&baseline, {}, {}});
-    contestants.back().run.decoder = "autoregressive";
-    contestants.back().run.concurrency = concurrency;
-    for (size_t i = 0; i < drafts.size(); ++i) {
-      contestants.push_back({drafts[i].get(), {}, {}});
-      contestants.back().run.decoder = "eagle3";
-      contestants.back().run.draft_tokens = flags.draft_tokens[i];
-      contestants.back().run.concurrency = concurrency;
+    for (const Entrant& entrant : entrants) {
+      BenchRun run;
+      run.decoder = entrant.decoder;
+      run.label = entrant.label;
+      run.short_label = entrant.short_label;
+      run.draft_tokens = entrant.draft_tokens;
+      run.nodes = entrant.nodes;
+      run.concurrency = concurrency;
+      contestants.push_back({entrant.way.get(), std::move(run), {}});
     }
   }
   return contestants;
@@ -126,7 +135,7 @@ void race(const BenchFlags& flags, const TextTarget& target, const Material& mat
     for (Contestant& contestant : contestants) {
       measure(target, material, contestant);
       progress.update(++done,
-                      fmt::format("{} x{}", contestant.run.decoder, contestant.run.concurrency));
+                      fmt::format("{} x{}", contestant.run.label, contestant.run.concurrency));
     }
   }
   progress.finish();
@@ -160,15 +169,58 @@ BenchExample make_example(const TextTarget& target, const Material& material, si
 
 void check_flags(const BenchFlags& flags) {
   AERIE_CHECK(!flags.concurrency.empty(), "--concurrency names no number of sequences");
+  AERIE_CHECK(!flags.draft_tokens.empty(), "--draft-tokens names no length");
+  AERIE_CHECK(!flags.draft.empty() || !(flags.tree || (flags.adaptive && !flags.ngram)),
+              "--tree and --adaptive speculate with a draft: give --draft DIR");
   AERIE_CHECK(flags.repeats > 0, "--repeats must be at least 1, not {}", flags.repeats);
+}
+
+void add_drafts(const BenchFlags& flags, const TargetModel& target,
+                std::vector<Entrant>& entrants) {
+  const LoadedDraft draft = load_draft(flags.draft, target.config());
+  const auto add = [&](const std::string& name, const std::string& label,
+                       const std::string& short_label, const Speculation& rule) {
+    const int64_t nodes = rule.nodes > 0 ? rule.nodes : rule.draft_tokens;
+    entrants.push_back({name, label, short_label, rule.draft_tokens, nodes,
+                        make_eagle3_decoder(draft, target, rule)});
+  };
+  for (const int64_t k : flags.draft_tokens) {
+    add("eagle3", fmt::format("EAGLE-3, {} drafts", k), fmt::format("k={}", k), Speculation{k});
+  }
+  const int64_t deepest = *std::max_element(flags.draft_tokens.begin(), flags.draft_tokens.end());
+  if (flags.adaptive) {
+    add("eagle3-adaptive", fmt::format("EAGLE-3, up to {} drafts", deepest),
+        fmt::format("k≤{}", deepest), Speculation{deepest, 1, 0, true});
+  }
+  if (!flags.tree) return;
+  add("eagle3-tree", fmt::format("EAGLE-3, tree of {}", flags.tree_nodes),
+      fmt::format("tree {}", flags.tree_nodes),
+      Speculation{deepest, flags.tree_width, flags.tree_nodes});
+  if (!flags.adaptive) return;
+  add("eagle3-tree-adaptive", fmt::format("EAGLE-3, tree of up to {}", flags.tree_nodes),
+      fmt::format("tree≤{}", flags.tree_nodes),
+      Speculation{deepest, flags.tree_width, flags.tree_nodes, true});
+}
+
+std::vector<Entrant> find_entrants(const BenchFlags& flags, const TargetModel& target) {
+  std::vector<Entrant> entrants;
+  entrants.push_back(
+      {"autoregressive", "autoregressive", "AR", 0, 0, std::make_unique<AutoregressiveDecoder>()});
+  if (!flags.draft.empty()) add_drafts(flags, target, entrants);
+  if (flags.ngram) {
+    const int64_t k = flags.draft_tokens.front();
+    entrants.push_back({"ngram", fmt::format("n-gram, {} drafts", k), fmt::format("n-gram {}", k),
+                        k, k, make_ngram_decoder(Speculation{k, 1, 0, flags.adaptive})});
+  }
+  return entrants;
 }
 
 void print_table(const BenchReport& report) {
   for (const BenchRun& run : report.runs) {
-    log_info(fmt::format(
-        "{:14} drafts {}  x{:<3} {:7.1f} tokens/s  speed-up {:.2f}  acceptance {:.2f}  outputs {}",
-        run.decoder, run.draft_tokens, run.concurrency, tokens_per_second(run), run.speedup,
-        run.acceptance_length, run.identical_outputs ? "equal" : "DIFFER"));
+    log_info(
+        fmt::format("{:26} x{:<3} {:7.1f} tokens/s  speed-up {:.2f}  acceptance {:.2f}  outputs {}",
+                    run.label, run.concurrency, tokens_per_second(run), run.speedup,
+                    run.acceptance_length, run.identical_outputs ? "equal" : "DIFFER"));
   }
 }
 
@@ -186,19 +238,13 @@ double tokens_per_second(const BenchRun& run) {
 
 void bench_command(const BenchFlags& flags) {
   check_flags(flags);
-  Material material{read_prompts(flags.input, flags.limit), {}};
+  Material material{read_prompts(flags.input, flags.limit), {}, {}};
   const TextTarget target(flags.target, flags.device, flags.dtype);
   material.requests =
       make_requests(target, material.rows, {flags.max_new_tokens, 0.0, 0, flags.ignore_eos});
-  AutoregressiveDecoder baseline;
-  std::vector<std::unique_ptr<Decoder>> drafts;
-  if (!flags.draft.empty()) {
-    const LoadedDraft draft = load_draft(flags.draft, target.model->config());
-    for (const int64_t draft_tokens : flags.draft_tokens) {
-      drafts.push_back(make_eagle3_decoder(draft, *target.model, draft_tokens));
-    }
-  }
-  std::vector<Contestant> contestants = line_up(flags, baseline, drafts);
+  if (flags.adaptive) material.cost = measure_step_cost(*target.model, kRowBudget);
+  const std::vector<Entrant> entrants = find_entrants(flags, *target.model);
+  std::vector<Contestant> contestants = line_up(flags, entrants);
   race(flags, target, material, contestants);
 
   BenchReport report{flags.target.string(),
@@ -210,7 +256,7 @@ void bench_command(const BenchFlags& flags) {
                      {},
                      {}};
   for (const Contestant& contestant : contestants) report.runs.push_back(contestant.run);
-  const Contestant& shown = contestants[drafts.empty() ? 0 : 1];
+  const Contestant& shown = contestants[std::min<size_t>(1, entrants.size() - 1)];
   for (size_t i = 0; i < std::min<size_t>(6, material.rows.size()); ++i) {
     report.examples.push_back(make_example(target, material, i, shown.outputs[i]));
   }

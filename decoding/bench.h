@@ -12,7 +12,10 @@ namespace aerie {
 
 /// One way of decoding at one concurrency, over all prompts and repeats.
 struct BenchRun {
-  std::string decoder;  ///< autoregressive | eagle3
+  /// autoregressive | eagle3 | eagle3-tree | eagle3-adaptive | eagle3-tree-adaptive | ngram
+  std::string decoder;
+  std::string label, short_label;  ///< in tables and in plots
+  int64_t nodes = 0;               ///< guesses verified a step: of a tree, else draft_tokens
   int64_t draft_tokens = 0, concurrency = 1, prompts = 0, tokens = 0;
   std::vector<double> seconds;  ///< per repeat
   double speedup = 1;           ///< against autoregressive at the same concurrency, medians

@@ -51,11 +51,6 @@ std::string escape(const std::string& text) {
   return out;
 }
 
-std::string name_of(const BenchRun& run) {
-  return run.draft_tokens == 0 ? "autoregressive"
-                               : fmt::format("EAGLE-3, {} drafts", run.draft_tokens);
-}
-
 std::string table(const BenchReport& report) {
   std::string html =
       "<div class='wide'><table><tr><th>decoder</th><th>at a time</th><th>tokens/s</th><th>speed-up"
@@ -64,7 +59,7 @@ std::string table(const BenchReport& report) {
     html += fmt::format(
         "<tr><td>{}</td><td>{}</td><td>{:.1f}</td><td>{:.2f}</td><td>{:.2f}</td><td>{:.2f} – {:.2f}"
         "</td><td>{}</td><td>{}</td></tr>",
-        name_of(run), run.concurrency, tokens_per_second(run), run.speedup, run.acceptance_length,
+        run.label, run.concurrency, tokens_per_second(run), run.speedup, run.acceptance_length,
         run.acceptance_ci95[0], run.acceptance_ci95[1], run.tokens,
         run.identical_outputs ? "equal" : "<b>differ</b>");
   }
@@ -83,7 +78,7 @@ std::string tiles(const BenchReport& report) {
   };
   return "<div class='cards'>" +
          tile(fmt::format("{:.2f}×", best->speedup),
-              fmt::format("best speed-up: {} at {} at a time", name_of(*best), best->concurrency)) +
+              fmt::format("best speed-up: {} at {} at a time", best->label, best->concurrency)) +
          tile(fmt::format("{:.2f}", best->acceptance_length), "tokens per target forward there") +
          tile(fmt::format("{:.1f}", tokens_per_second(*best)), "tokens per second there") +
          tile(equal ? "equal" : "differ", "outputs of all runs, token for token") + "</div>";
@@ -124,11 +119,9 @@ std::string subtitle(const BenchReport& report) {
 }  // namespace
 
 std::string bench_html(const BenchReport& report) {
-  const std::vector<int64_t> depths = draft_lengths(report);
+  const std::vector<std::string> labels = series_labels(report);
   std::string depth_key = "<div class='key'>";
-  for (size_t i = 0; i < depths.size(); ++i) {
-    depth_key += key_of(series_color(i), fmt::format("{} drafts", depths[i]));
-  }
+  for (size_t i = 0; i < labels.size(); ++i) depth_key += key_of(series_color(i), labels[i]);
   depth_key += "</div>";
   const std::string split_key = "<div class='key'>" + key_of("var(--b)", "target") +
                                 key_of("var(--c)", "draft") + key_of("var(--d)", "verify") +
@@ -140,7 +133,7 @@ std::string bench_html(const BenchReport& report) {
   html += "</style><h1>Speculative decoding, measured</h1><p class='sub'>" + subtitle(report) +
           "</p>" + tiles(report) + card("Results", table(report));
   html += "<div class='grid'>";
-  if (!depths.empty()) {
+  if (!labels.empty()) {
     html += card("Speed-up over autoregressive decoding", speedup_plot(report));
     html += card("Guesses that held, by depth", depth_plot(report) + depth_key);
   }

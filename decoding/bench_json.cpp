@@ -13,6 +13,7 @@ Json run_json(const BenchRun& run) {
   const TimeSplit& split = run.time_split;
   return {{"decoder", run.decoder},
           {"draft_tokens", run.draft_tokens},
+          {"nodes", run.nodes},
           {"concurrency", run.concurrency},
           {"prompts", run.prompts},
           {"tokens", run.tokens},

@@ -10,15 +10,10 @@ namespace {
 constexpr std::array kSeries{"var(--b)", "var(--d)", "var(--c)", "var(--e)"};
 constexpr double kWidth = 520, kHeight = 240, kBase = 200;
 
-std::string short_name(const BenchRun& run) {
-  return run.draft_tokens == 0 ? "AR" : fmt::format("k={}", run.draft_tokens);
-}
-
 std::string color_of(const BenchReport& report, const BenchRun& run) {
   if (run.draft_tokens == 0) return "var(--a)";
-  const std::vector<int64_t> lengths = draft_lengths(report);
-  return series_color(std::find(lengths.begin(), lengths.end(), run.draft_tokens) -
-                      lengths.begin());
+  const std::vector<std::string> labels = series_labels(report);
+  return series_color(std::find(labels.begin(), labels.end(), run.label) - labels.begin());
 }
 
 std::string open_svg(double height) {
@@ -87,13 +82,13 @@ std::string group_of(const BenchRun& run) { return fmt::format("{} at a time", r
 
 }  // namespace
 
-std::vector<int64_t> draft_lengths(const BenchReport& report) {
-  std::vector<int64_t> lengths;
+std::vector<std::string> series_labels(const BenchReport& report) {
+  std::vector<std::string> labels;
   for (const BenchRun& run : report.runs) {
-    const bool known = std::find(lengths.begin(), lengths.end(), run.draft_tokens) != lengths.end();
-    if (run.draft_tokens > 0 && !known) lengths.push_back(run.draft_tokens);
+    const bool known = std::find(labels.begin(), labels.end(), run.label) != labels.end();
+    if (run.draft_tokens > 0 && !known) labels.push_back(run.label);
   }
-  return lengths;
+  return labels;
 }
 
 std::string series_color(size_t series) { return kSeries[series % kSeries.size()]; }
@@ -102,7 +97,7 @@ std::string speedup_plot(const BenchReport& report) {
   std::vector<Bar> bars;
   for (const BenchRun& run : report.runs) {
     if (run.draft_tokens == 0) continue;
-    bars.push_back({short_name(run), group_of(run), color_of(report, run),
+    bars.push_back({run.short_label, group_of(run), color_of(report, run),
                     fmt::format("{:.2f}×", run.speedup), run.speedup, 0, 0});
   }
   return BarPlot(bars, 1.0).draw();
@@ -113,7 +108,7 @@ std::string throughput_plot(const BenchReport& report) {
   for (const BenchRun& run : report.runs) {
     const auto [fast, slow] = std::minmax_element(run.seconds.begin(), run.seconds.end());
     const double tokens = static_cast<double>(run.tokens);
-    bars.push_back({short_name(run), group_of(run), color_of(report, run),
+    bars.push_back({run.short_label, group_of(run), color_of(report, run),
                     fmt::format("{:.0f}", tokens_per_second(run)), tokens_per_second(run),
                     tokens / *slow, tokens / *fast});
   }
@@ -156,7 +151,7 @@ std::string time_split_plot(const BenchReport& report) {
   std::string svg = open_svg(kRow * static_cast<double>(report.runs.size()) + 10);
   double y = 6;
   for (const BenchRun& run : report.runs) {
-    svg += text(kLeft - 8, y + 14, "end", fmt::format("{} ×{}", short_name(run), run.concurrency));
+    svg += text(kLeft - 8, y + 14, "end", fmt::format("{} ×{}", run.short_label, run.concurrency));
     const TimeSplit& split = run.time_split;
     const std::pair<double, const char*> parts[] = {{split.target, "var(--b)"},
                                                     {split.draft, "var(--c)"},

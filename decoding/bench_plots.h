@@ -7,8 +7,8 @@
 
 namespace aerie {
 
-/// Draft lengths of the report, in order of appearance; each has a colour.
-std::vector<int64_t> draft_lengths(const BenchReport& report);
+/// Labels of the speculative runs, in order of appearance; each has a colour.
+std::vector<std::string> series_labels(const BenchReport& report);
 std::string series_color(size_t series);
 
 std::string speedup_plot(const BenchReport& report);

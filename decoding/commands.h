@@ -11,9 +11,15 @@
 
 namespace aerie {
 
-struct GenerateFlags {
+/// How a command speculates, beside the number of draft tokens.
+struct TreeFlags {
+  bool tree = false, adaptive = false;
+  int64_t tree_width = 4, tree_nodes = 15;
+};
+
+struct GenerateFlags : TreeFlags {
   std::filesystem::path target, draft, input, output;
-  std::string decoder = "autoregressive";  ///< autoregressive | eagle3
+  std::string decoder = "autoregressive";  ///< autoregressive | eagle3 | ngram
   int64_t draft_tokens = 5, concurrency = 8, max_new_tokens = 256;
   double temperature = 0;
   uint64_t seed = 0;
@@ -34,12 +40,13 @@ struct ResampleFlags {
 };
 void resample_command(const ResampleFlags& flags);
 
-struct BenchFlags {
+/// Trees, adaptive and n-gram speculation run beside the chains, not in their place.
+struct BenchFlags : TreeFlags {
   std::filesystem::path target, draft, input, output;
   std::vector<int64_t> concurrency{1};
   std::vector<int64_t> draft_tokens{5};
   int64_t max_new_tokens = 256, limit = 0, repeats = 1;
-  bool ignore_eos = false, json = false;
+  bool ignore_eos = false, json = false, ngram = false;
   std::string device = "cpu", dtype = "bfloat16";
 };
 void bench_command(const BenchFlags& flags);

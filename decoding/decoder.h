@@ -1,17 +1,25 @@
 // A way of decoding: what rows a sequence feeds next, and what the target's answer means.
 #pragma once
+#include <limits>
 #include <span>
 #include <vector>
 
 #include "decoding/batch.h"
 #include "decoding/sequence.h"
+#include "decoding/step_cost.h"
 
 namespace aerie {
 
-/// The most rows that all chunks of one `propose` may have together. There is always room for one
-/// row a sequence.
+/// What all chunks of one `propose` may have together. There is always room for one row a sequence,
+/// its logits included.
 struct RowBudget {
   int64_t rows = 0;
+  int64_t logit_rows = kUnlimited;
+  int64_t draft_rows = kUnlimited;  ///< rows that a draft model may run to make guesses
+  int64_t prompt_rows = 0;         ///< rows of prompts that this step is likely to have beside them
+  const StepCost* cost = nullptr;  ///< of a forward, where it was measured
+
+  static constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 };
 
 /// The target's answer to one step. Chunk c's rows begin at batch.row_start[c], its logits at
@@ -40,13 +48,19 @@ class Decoder {
   /// the target's slots in it.
   virtual void attach(int64_t /*pages*/) {}
 
-  /// One chunk for each sequence. Pages for `lookahead` rows are there already.
+  /// One chunk for each sequence. Where the cache has room, pages for `lookahead` rows behind the
+  /// pending token are there already; the sequence's `pages` say how far they reach.
   virtual std::vector<Chunk> propose(std::span<Sequence* const> sequences, RowBudget budget) = 0;
   /// One verdict for each chunk, prompts included. The engine appends and commits afterwards.
   virtual std::vector<Verdict> accept(std::span<Sequence* const> sequences,
                                       std::span<const Chunk> chunks, const StepOutput& output) = 0;
   /// The sequence is finished, aborted or evicted.
   virtual void forget(const Sequence& /*sequence*/) {}
+  /// Rows of the sequence from its first one on that a cache of the decoder's own holds for good:
+  /// only pages that are complete everywhere are shared with other sequences.
+  virtual int64_t cached_rows(const Sequence& /*sequence*/) const {
+    return std::numeric_limits<int64_t>::max();
+  }
   /// Seconds spent in a draft model so far.
   virtual double draft_seconds() const { return 0; }
 };

@@ -12,6 +12,11 @@ namespace aerie {
 
 namespace {
 
+/// Rows that are worth a forward of the draft without being asked for.
+constexpr int64_t kWriteRows = 32;
+/// Pages of the draft's cache for branches of trees: 16 trees of 8 branches, two pages each.
+constexpr int64_t kBranchPages = 256;
+
 Tensor join(const std::vector<Tensor>& parts) {
   return parts.size() == 1 ? parts[0] : at::cat(parts);
 }
@@ -35,17 +40,19 @@ Eagle3Drafter::Eagle3Drafter(Eagle3Draft draft, const VocabMap& vocab, at::Scala
 
 void Eagle3Drafter::attach(int64_t pages) {
   const DraftConfig& config = draft_.config();
-  pool_ = ops::make_kv_pool(1, pages, config.kv_heads, config.head_dim, dtype_, device_);
-  states_.clear();
+  shared_pages_ = pages;
+  pool_ =
+      ops::make_kv_pool(1, pages + kBranchPages, config.kv_heads, config.head_dim, dtype_, device_);
+  tracks_.clear();
 }
 
 DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
   RaggedLayout layout;
-  std::vector<int64_t> starts(rows.queries.size() + 1);
+  std::vector<int64_t> starts(rows.kv_len.size() + 1);
   std::iota(starts.begin(), starts.end(), 0);
   layout.q_start = to_tensor(starts, at::kInt).to(device_);
   layout.kv_len = to_tensor(rows.kv_len, at::kInt).to(device_);
-  layout.pages = page_matrix(rows.sequences, rows.kv_len).to(device_);
+  layout.pages = rows.pages.to(device_);
   layout.max_q = 1;
   for (const int32_t length : rows.kv_len) layout.max_kv = std::max<int64_t>(layout.max_kv, length);
   const Tensor slots = to_tensor(rows.slots, at::kLong).to(device_);
@@ -60,67 +67,125 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
 }
 
 void Eagle3Drafter::observe(std::span<const Observation> observations) {
+  std::vector<Track*> due;
+  for (const Observation& seen : observations) {
+    const auto [place, is_new] = tracks_.try_emplace(seen.sequence->id);
+    Track& track = place->second;
+    if (is_new) {
+      track.sequence = seen.sequence;
+      track.cached = seen.first_position;
+    }
+    const int64_t count = static_cast<int64_t>(seen.next_tokens.size());
+    // Beyond the draft's own context there is nothing to guess with: decoding goes on without.
+    track.lost = track.lost || seen.first_position + count > draft_.config().max_position;
+    if (track.lost) {
+      track.captured.clear();
+      track.next_tokens.clear();
+      continue;
+    }
+    track.captured.push_back(seen.captured);
+    track.next_tokens.insert(track.next_tokens.end(), seen.next_tokens.begin(),
+                             seen.next_tokens.end());
+    if (static_cast<int64_t>(track.next_tokens.size()) >= kWriteRows) due.push_back(&track);
+  }
+  write(due);
+}
+
+// Puts the kept rows of the tracks into the cache and learns where their next guesses start.
+void Eagle3Drafter::write(std::span<Track* const> tracks) {
+  if (tracks.empty()) return;
   Rows rows;
   std::vector<Tensor> captured;
-  for (const Observation& seen : observations) {
-    const int64_t count = static_cast<int64_t>(seen.next_tokens.size());
-    states_.erase(seen.sequence->id);
-    // Beyond the draft's own context there is nothing to guess with: decoding goes on without.
-    if (seen.first_position + count > draft_.config().max_position) continue;
-    captured.push_back(seen.captured);
-    for (int64_t i = 0; i < count; ++i) {
-      rows.tokens.push_back(seen.next_tokens[i]);
-      rows.positions.push_back(seen.first_position + i);
-      rows.slots.push_back(PageTable::slot(*seen.sequence, seen.first_position + i));
+  std::vector<Sequence*> sequences;
+  for (Track* track : tracks) {
+    captured.insert(captured.end(), track->captured.begin(), track->captured.end());
+    for (const int32_t token : track->next_tokens) {
+      rows.tokens.push_back(token);
+      rows.positions.push_back(track->cached);
+      rows.slots.push_back(PageTable::slot(*track->sequence, track->cached));
+      ++track->cached;
     }
-    if (!seen.guess_next) continue;
     rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()) - 1);
-    rows.sequences.push_back(seen.sequence);
-    rows.kv_len.push_back(static_cast<int32_t>(rows.positions.back() + 1));
+    rows.kv_len.push_back(static_cast<int32_t>(track->cached));
+    sequences.push_back(track->sequence);
+    track->captured.clear();
+    track->next_tokens.clear();
   }
-  if (captured.empty()) return;
+  rows.pages = page_matrix(sequences, rows.kv_len);
   const DraftStep step = run(rows, draft_.fuse(join(captured)));
-  for (size_t s = 0; s < rows.sequences.size(); ++s) {
-    const int64_t row = static_cast<int64_t>(s);
-    states_[rows.sequences[s]->id] = {rows.kv_len[s] - 1, step.hidden.narrow(0, row, 1),
-                                      step.normed.narrow(0, row, 1)};
+  for (size_t s = 0; s < tracks.size(); ++s) {
+    tracks[s]->hidden = step.hidden.narrow(0, static_cast<int64_t>(s), 1);
+    tracks[s]->normed = step.normed.narrow(0, static_cast<int64_t>(s), 1);
   }
 }
 
-std::vector<std::vector<int32_t>> Eagle3Drafter::guess(std::span<Sequence* const> sequences,
-                                                       std::span<const int64_t> depths) {
-  std::vector<std::vector<int32_t>> guesses(sequences.size());
+int64_t Eagle3Drafter::cached_rows(const Sequence& sequence) const {
+  const auto track = tracks_.find(sequence.id);
+  return track == tracks_.end() ? 0 : track->second.cached;
+}
+
+// The track of each sequence that guesses, up to date; null for the others.
+std::vector<Eagle3Drafter::Track*> Eagle3Drafter::ready(std::span<Sequence* const> sequences,
+                                                        std::span<const GuessShape> shapes) {
+  std::vector<Track*> tracks(sequences.size()), due;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const auto found = tracks_.find(sequences[s]->id);
+    if (shapes[s].depth <= 0 || found == tracks_.end() || found->second.lost) continue;
+    tracks[s] = &found->second;
+    if (!found->second.next_tokens.empty()) due.push_back(tracks[s]);
+  }
+  write(due);
+  for (Track*& track : tracks) {
+    if (track != nullptr && !track->hidden.defined()) track = nullptr;
+  }
+  return tracks;
+}
+
+std::vector<Guess> Eagle3Drafter::guess(std::span<Sequence* const> sequences,
+                                        std::span<const GuessShape> shapes) {
+  std::vector<Guess> guesses(sequences.size());
+  const std::vector<Track*> tracks = ready(sequences, shapes);
+  guess_chains(tracks, shapes, guesses);
+  guess_trees(tracks, shapes, guesses);
+  return guesses;
+}
+
+void Eagle3Drafter::guess_chains(std::span<Track* const> tracks, std::span<const GuessShape> shapes,
+                                 std::vector<Guess>& guesses) {
   std::vector<size_t> active;
   std::vector<Tensor> parts, normed_parts;
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    const auto state = states_.find(sequences[s]->id);
-    if (depths[s] <= 0 || state == states_.end()) continue;
+  for (size_t s = 0; s < tracks.size(); ++s) {
+    if (tracks[s] == nullptr || shapes[s].width > 1) continue;
     active.push_back(s);
-    parts.push_back(state->second.hidden);
-    normed_parts.push_back(state->second.normed);
+    parts.push_back(tracks[s]->hidden);
+    normed_parts.push_back(tracks[s]->normed);
   }
-  if (active.empty()) return guesses;
+  if (active.empty()) return;
   DraftStep step{join(parts), join(normed_parts)};
   for (int64_t depth = 0;; ++depth) {
     const std::vector<int32_t> tokens = propose(step.normed);
     Rows rows;
     std::vector<size_t> deeper;
+    std::vector<Sequence*> sequences;
     std::vector<int64_t> kept;
     for (size_t i = 0; i < active.size(); ++i) {
-      Sequence* sequence = sequences[active[i]];
-      guesses[active[i]].push_back(tokens[i]);
-      const int64_t position = states_.at(sequence->id).position + depth + 1;
-      if (depth + 1 >= depths[active[i]] || position >= draft_.config().max_position) continue;
+      const Track& track = *tracks[active[i]];
+      guesses[active[i]].tokens.push_back(tokens[i]);
+      const int64_t position = track.cached + depth;
+      if (depth + 1 >= shapes[active[i]].depth || position >= draft_.config().max_position) {
+        continue;
+      }
       deeper.push_back(active[i]);
+      sequences.push_back(track.sequence);
       kept.push_back(static_cast<int64_t>(i));
       rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()));
       rows.tokens.push_back(tokens[i]);
       rows.positions.push_back(position);
-      rows.slots.push_back(PageTable::slot(*sequence, position));
-      rows.sequences.push_back(sequence);
+      rows.slots.push_back(PageTable::slot(*track.sequence, position));
       rows.kv_len.push_back(static_cast<int32_t>(position + 1));
     }
-    if (deeper.empty()) return guesses;
+    if (deeper.empty()) return;
+    rows.pages = page_matrix(sequences, rows.kv_len);
     Tensor hidden = step.hidden;
     if (deeper.size() != active.size()) {
       hidden = hidden.index_select(0, to_tensor(kept, at::kLong).to(device_));

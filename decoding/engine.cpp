@@ -14,11 +14,15 @@ Engine::Engine(const TargetModel& target, Decoder& decoder, EngineOptions option
     : target_(target),
       decoder_(decoder),
       table_(options.pages),
-      scheduler_(options.limits, options.pages),
-      capture_layers_(decoder.capture_layers()) {
+      scheduler_(options.limits, table_, [this](const Sequence& lost) { decoder_.forget(lost); }),
+      capture_layers_(decoder.capture_layers()),
+      cost_(std::move(options.cost)) {
   const ModelConfig& config = target.config();
   pool_ = ops::make_kv_pool(config.layers, options.pages, config.kv_heads, config.head_dim,
                             target.dtype(), target.device());
+  AERIE_CHECK(options.limits.inter_token_seconds <= 0 || cost_,
+              "a target for the time between tokens needs the costs of forwards "
+              "(measure_step_cost)");
   decoder_.attach(options.pages);
 }
 
@@ -49,7 +53,7 @@ bool Engine::step(const OnTokens& on_tokens) {
   if (step.chunks.empty()) return false;
   const double proposed = seconds_now();
   const double drafting = decoder_.draft_seconds() - draft_before;
-  reserve(step);
+  write(step);
   Batch batch = build_batch(step.sequences, step.chunks, target_.device());
   const double built = seconds_now();
   const ForwardOutput output = forward(batch);
@@ -58,9 +62,11 @@ bool Engine::step(const OnTokens& on_tokens) {
       decoder_.accept(step.sequences, step.chunks, {output, batch});
   const double judged = seconds_now();
   const double observing = decoder_.draft_seconds() - draft_before - drafting;
-  count(step, batch);
+  count(step, batch, verdicts);
+  if (cost_) cost_->observe(batch.row_start.back(), batch.logit_start.back(), answered - built);
+  move_kept_rows(step, verdicts);
   for (size_t s = 0; s < step.chunks.size(); ++s) {
-    commit(*step.sequences[s], step.chunks[s], verdicts[s], on_tokens);
+    commit(*step.sequences[s], verdicts[s], on_tokens);
   }
   times_.draft += drafting + observing;
   times_.target += answered - built;
@@ -69,23 +75,38 @@ bool Engine::step(const OnTokens& on_tokens) {
   return true;
 }
 
+// Where nothing can run for want of pages, the newest sequence gives up its own.
 Engine::Step Engine::plan() {
-  scheduler_.admit();
+  Step step = plan_once();
+  while (step.chunks.empty() && !scheduler_.running().empty() && scheduler_.make_room()) {
+    step = plan_once();
+  }
+  AERIE_CHECK(!step.chunks.empty() || scheduler_.idle(),
+              "{} sequences run, {} wait, and none of them can go on with {} free pages of {}",
+              running(), waiting(), table_.free(), table_.total());
+  return step;
+}
+
+Engine::Step Engine::plan_once() {
+  // The last row of a shared page would hold, in a draft's cache, the token after it, which may be
+  // another one here.
+  scheduler_.admit(capture_layers_.empty() ? 0 : 1);
   Step step;
-  step.sequences = scheduler_.pick_decodes();
-  for (Sequence* sequence : step.sequences) {
-    const int64_t rows = sequence->known() + decoder_.lookahead();
-    AERIE_CHECK(table_.reserve(*sequence, std::min(rows, sequence->max_tokens())),
-                "sequence {} was promised pages that are not there", sequence->id);
+  step.sequences = scheduler_.pick_decodes(cost());
+  int64_t rows = 0, logit_rows = 0;
+  if (!step.sequences.empty()) {
+    scheduler_.reserve_ahead(decoder_.lookahead());
+    RowBudget budget = scheduler_.decode_budget();
+    budget.cost = cost();
+    step.chunks = decoder_.propose(step.sequences, budget);
+    for (const Chunk& chunk : step.chunks) {
+      rows += chunk.rows();
+      logit_rows += static_cast<int64_t>(chunk.logit_rows.size());
+    }
+    AERIE_CHECK(rows <= budget.rows, "the decoder proposed {} rows more than it was granted",
+                rows - budget.rows);
   }
-  const int64_t decodes = static_cast<int64_t>(step.sequences.size());
-  if (decodes > 0) {
-    step.chunks = decoder_.propose(step.sequences, scheduler_.decode_budget(decodes));
-  }
-  int64_t left = scheduler_.limits().row_budget;
-  for (const Chunk& chunk : step.chunks) left -= chunk.rows();
-  AERIE_CHECK(left >= 0, "the decoder proposed {} rows more than it was granted", -left);
-  for (const PromptCut& cut : scheduler_.cut_prompts(left)) {
+  for (const PromptCut& cut : scheduler_.cut_prompts(rows, logit_rows)) {
     step.sequences.push_back(cut.sequence);
     step.chunks.push_back(known_chunk(*cut.sequence, cut.sequence->committed, cut.rows));
     step.chunks.back().prompt = true;
@@ -93,13 +114,14 @@ Engine::Step Engine::plan() {
   return step;
 }
 
-void Engine::reserve(const Step& step) {
+void Engine::write(const Step& step) {
   for (size_t s = 0; s < step.chunks.size(); ++s) {
     Sequence& sequence = *step.sequences[s];
-    const int64_t rows = sequence.committed + step.chunks[s].rows();
-    AERIE_CHECK(table_.reserve(sequence, rows), "sequence {} was promised pages that are not there",
-                sequence.id);
-    sequence.written = rows;
+    sequence.written = sequence.committed + step.chunks[s].rows();
+    AERIE_CHECK(
+        PageTable::pages_for(sequence.written) <= static_cast<int64_t>(sequence.pages.size()),
+        "sequence {} has {} pages for {} rows", sequence.id, sequence.pages.size(),
+        sequence.written);
   }
 }
 
@@ -109,21 +131,26 @@ ForwardOutput Engine::forward(Batch& batch) {
   return target_.forward(batch.input);
 }
 
-void Engine::commit(Sequence& sequence, const Chunk& chunk, const Verdict& verdict,
-                    const OnTokens& on_tokens) {
-  counts_.rejected_rows += chunk.rows() - static_cast<int64_t>(verdict.keep.size());
-  const std::vector<SlotMove> moves = table_.commit(sequence, verdict.keep);
-  if (!moves.empty()) {
-    std::vector<int64_t> from, to;
-    for (const SlotMove& move : moves) {
+// Commits what is kept; the rows of kept paths of trees are moved together, all at once.
+void Engine::move_kept_rows(const Step& step, std::span<const Verdict> verdicts) {
+  std::vector<int64_t> from, to;
+  for (size_t s = 0; s < verdicts.size(); ++s) {
+    for (const SlotMove& move : table_.commit(*step.sequences[s], verdicts[s].keep)) {
       from.push_back(move.first);
       to.push_back(move.second);
     }
-    ops::kv_move_(pool_, to_tensor(from, at::kLong).to(target_.device()),
-                  to_tensor(to, at::kLong).to(target_.device()));
   }
+  if (from.empty()) return;
+  ops::kv_move_(pool_, to_tensor(from, at::kLong).to(target_.device()),
+                to_tensor(to, at::kLong).to(target_.device()));
+}
+
+void Engine::commit(Sequence& sequence, const Verdict& verdict, const OnTokens& on_tokens) {
   sequence.tokens.insert(sequence.tokens.end(), verdict.emit.begin(), verdict.emit.end());
   sequence.finish = verdict.finish;
+  if (scheduler_.limits().share_prefixes) {
+    table_.publish(sequence, decoder_.cached_rows(sequence));
+  }
   std::unique_ptr<Sequence> finished;
   if (verdict.finish != FinishReason::kRunning) {
     decoder_.forget(sequence);
@@ -133,11 +160,19 @@ void Engine::commit(Sequence& sequence, const Chunk& chunk, const Verdict& verdi
   if (on_tokens && !verdict.emit.empty()) on_tokens(sequence, verdict.emit);
 }
 
-void Engine::count(const Step& step, const Batch& batch) {
+void Engine::count(const Step& step, const Batch& batch, std::span<const Verdict> verdicts) {
   ++counts_.forwards;
   counts_.rows += batch.row_start.back();
   counts_.logit_rows += batch.logit_start.back();
-  for (const Chunk& chunk : step.chunks) counts_.prompt_rows += chunk.prompt ? chunk.rows() : 0;
+  counts_.evictions = scheduler_.evictions();
+  for (size_t s = 0; s < step.chunks.size(); ++s) {
+    const Chunk& chunk = step.chunks[s];
+    const Sequence& sequence = *step.sequences[s];
+    counts_.rejected_rows += chunk.rows() - static_cast<int64_t>(verdicts[s].keep.size());
+    if (!chunk.prompt) continue;
+    counts_.prompt_rows += chunk.rows();
+    if (sequence.committed == sequence.shared_rows) counts_.shared_rows += sequence.shared_rows;
+  }
 }
 
 bool Engine::abort(int64_t id) {
@@ -149,8 +184,8 @@ bool Engine::abort(int64_t id) {
 }
 
 void Engine::check_invariants() const {
-  const std::vector<Sequence*> running = scheduler_.running();
-  table_.check(std::vector<const Sequence*>(running.begin(), running.end()));
+  std::vector<Sequence*> running;
+  for (const auto& sequence : scheduler_.running()) running.push_back(sequence.get());
   AERIE_CHECK(static_cast<int64_t>(running.size()) <= scheduler_.limits().max_sequences,
               "{} sequences run, {} may", running.size(), scheduler_.limits().max_sequences);
   for (const Sequence* sequence : running) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -16,6 +17,9 @@ namespace aerie {
 struct EngineOptions {
   SchedulerLimits limits;
   int64_t pages = 0;  ///< of the cache; KvPool::kPageSize tokens each
+  /// What forwards cost here (measure_step_cost): adaptive speculation and
+  /// limits.inter_token_seconds need it.
+  std::optional<StepCost> cost = std::nullopt;
 };
 
 /// Seconds since the engine was made.
@@ -26,6 +30,8 @@ struct TimeSplit {
 /// Counts since the engine was made: they do not drift on a busy machine.
 struct EngineCounts {
   int64_t forwards = 0, rows = 0, prompt_rows = 0, logit_rows = 0, rejected_rows = 0;
+  int64_t evictions = 0;    ///< sequences that lost their pages and came again
+  int64_t shared_rows = 0;  ///< prompt rows that were found in the cache
 };
 
 class Engine {
@@ -51,6 +57,8 @@ class Engine {
   const TimeSplit& times() const { return times_; }
   const EngineCounts& counts() const { return counts_; }
   const PageTable& pages() const { return table_; }
+  /// The table of step costs as it is now; null without one.
+  const StepCost* cost() const { return cost_ ? &*cost_ : nullptr; }
   /// Throws unless the counters and pages of all sequences add up.
   void check_invariants() const;
 
@@ -60,11 +68,12 @@ class Engine {
     std::vector<Chunk> chunks;
   };
   Step plan();
-  void reserve(const Step& step);
+  Step plan_once();
+  void write(const Step& step);
   ForwardOutput forward(Batch& batch);
-  void commit(Sequence& sequence, const Chunk& chunk, const Verdict& verdict,
-              const OnTokens& on_tokens);
-  void count(const Step& step, const Batch& batch);
+  void move_kept_rows(const Step& step, std::span<const Verdict> verdicts);
+  void commit(Sequence& sequence, const Verdict& verdict, const OnTokens& on_tokens);
+  void count(const Step& step, const Batch& batch, std::span<const Verdict> verdicts);
 
   const TargetModel& target_;
   Decoder& decoder_;
@@ -72,6 +81,7 @@ class Engine {
   Scheduler scheduler_;
   std::vector<int64_t> capture_layers_;
   KvPool pool_;
+  std::optional<StepCost> cost_;
   int64_t next_id_ = 0;
   TimeSplit times_;
   EngineCounts counts_;

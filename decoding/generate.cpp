@@ -2,11 +2,9 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "common/error.h"
 #include "common/files.h"
 #include "common/progress.h"
 #include "decoding/acceptance_count.h"
-#include "decoding/autoregressive.h"
 #include "decoding/clock.h"
 #include "decoding/commands.h"
 #include "decoding/text_target.h"
@@ -15,12 +13,22 @@ namespace aerie {
 
 namespace {
 
-std::unique_ptr<Decoder> make_decoder(const GenerateFlags& flags, const TargetModel& target) {
-  if (flags.decoder == "autoregressive") return std::make_unique<AutoregressiveDecoder>();
-  AERIE_CHECK(flags.decoder == "eagle3", "--decoder is \"{}\": known are autoregressive and eagle3",
-              flags.decoder);
-  AERIE_CHECK(!flags.draft.empty(), "--decoder eagle3 needs a draft: give --draft DIR");
-  return make_eagle3_decoder(load_draft(flags.draft, target.config()), target, flags.draft_tokens);
+Speculation speculation_of(const GenerateFlags& flags) {
+  Speculation rule{flags.draft_tokens};
+  rule.adaptive = flags.adaptive;
+  if (!flags.tree) return rule;
+  rule.width = flags.tree_width;
+  rule.nodes = flags.tree_nodes;
+  return rule;
+}
+
+EngineOptions engine_options(const GenerateFlags& flags, const TextTarget& target,
+                             std::span<const Request> requests) {
+  EngineOptions options{{flags.concurrency, kRowBudget},
+                        target.pages_for(requests, flags.concurrency)};
+  options.limits.share_prefixes = true;
+  if (flags.adaptive) options.cost = measure_step_cost(*target.model, kRowBudget);
+  return options;
 }
 
 Json output_row(const TextTarget& target, const PromptRow& prompt, const Request& request,
@@ -40,11 +48,11 @@ Json output_row(const TextTarget& target, const PromptRow& prompt, const Request
 void generate_command(const GenerateFlags& flags) {
   const std::vector<PromptRow> rows = read_prompts(flags.input);
   const TextTarget target(flags.target, flags.device, flags.dtype);
-  const std::unique_ptr<Decoder> decoder = make_decoder(flags, *target.model);
+  const std::unique_ptr<Decoder> decoder =
+      make_decoder(flags.decoder, flags.draft, speculation_of(flags), *target.model);
   const std::vector<Request> requests = make_requests(
       target, rows, {flags.max_new_tokens, flags.temperature, flags.seed, flags.ignore_eos});
-  Engine engine(*target.model, *decoder,
-                {{flags.concurrency, kRowBudget}, target.pages_for(requests, flags.concurrency)});
+  Engine engine(*target.model, *decoder, engine_options(flags, target, requests));
   Progress progress("generate", static_cast<int64_t>(rows.size()), "prompts");
   const double start = seconds_now();
   AcceptanceCount total;

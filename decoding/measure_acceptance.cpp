@@ -22,7 +22,7 @@ Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& conf
   auto drafter = std::make_unique<Eagle3Drafter>(
       Eagle3Draft(config, params, target.embed_weight(), target.dtype()), vocab, target.dtype(),
       target.device());
-  ChainDecoder decoder(std::move(drafter), draft_tokens);
+  SpeculativeDecoder decoder(std::move(drafter), Speculation{draft_tokens});
   Engine engine(target, decoder,
                 {{kConcurrency, kRowBudget}, pages_for_requests(requests, kConcurrency)});
   AcceptanceCount count;

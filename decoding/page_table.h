@@ -1,10 +1,13 @@
 // Which page of the cache belongs to whom. Rows are reserved before a forward, committed after it;
-// what was not committed is rolled back by forgetting it.
+// what was not committed is rolled back by forgetting it. Complete pages may be published: a
+// sequence that begins with the same tokens shares them. Pages that nobody holds any more stay
+// published until their room is needed, the longest unused first.
 #pragma once
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "decoding/prefix_cache.h"
 #include "decoding/sequence.h"
 
 namespace aerie {
@@ -28,17 +31,37 @@ class PageTable {
   /// Gives all pages back; the counters return to zero.
   void release(Sequence& sequence);
 
-  int64_t total() const { return static_cast<int64_t>(owner_.size()); }
-  int64_t free() const { return static_cast<int64_t>(free_.size()); }
-  /// Throws unless every page is either free or owned by exactly one of `sequences`.
+  /// Gives a sequence that holds nothing the published pages that its text begins with, `pages` of
+  /// them at most; their rows count as committed.
+  void adopt(Sequence& sequence, int64_t pages);
+  /// Published pages that the sequence's text begins with.
+  int64_t matching_pages(const Sequence& sequence) const;
+  /// Publishes the complete pages among the first `rows` committed rows.
+  void publish(Sequence& sequence, int64_t rows);
+
+  int64_t total() const { return static_cast<int64_t>(holders_.size()); }
+  /// Pages that can be had, published ones that nobody holds included.
+  int64_t free() const { return static_cast<int64_t>(free_.size()) + idle_; }
+  /// Pages that are known by their tokens.
+  int64_t published() const { return cache_.size(); }
+  /// Throws unless every page is held just by those of `sequences` that list it, and every other
+  /// one is free exactly once.
   void check(std::span<const Sequence* const> sequences) const;
 
  private:
+  int32_t take_page();
+  void hold(int32_t page);
+  void let_go(int32_t page);
   void shrink(Sequence& sequence, int64_t pages);
+  void link_idle(int32_t page);
+  void unlink_idle(int32_t page);
 
-  static constexpr int64_t kFree = -1;
-  std::vector<int32_t> free_;   // the last one is given out next
-  std::vector<int64_t> owner_;  // sequence id, or kFree
+  std::vector<int32_t> free_;     // the last one is given out next
+  std::vector<int32_t> holders_;  // by page: sequences that list it
+  PrefixCache cache_;
+  // Published pages without holder, a ring through entry total(): the first one is reused first.
+  std::vector<int32_t> next_, previous_;
+  int64_t idle_ = 0;
 };
 
 }  // namespace aerie

@@ -7,68 +7,270 @@
 
 namespace aerie {
 
-Scheduler::Scheduler(SchedulerLimits limits, int64_t pages) : limits_(limits), pages_(pages) {
+namespace {
+
+int64_t missing_rows(const Sequence& sequence) { return sequence.known() - sequence.committed; }
+
+int64_t held(const Sequence& sequence) { return static_cast<int64_t>(sequence.pages.size()); }
+
+}  // namespace
+
+Policy parse_policy(const std::string& name) {
+  if (name == "splitfuse") return Policy::kSplitFuse;
+  if (name == "prefill-first") return Policy::kPrefillFirst;
+  AERIE_CHECK(name == "static",
+              "the policy is \"{}\": known are splitfuse, prefill-first and static", name);
+  return Policy::kStatic;
+}
+
+Scheduler::Scheduler(SchedulerLimits limits, PageTable& table, OnEvict on_evict)
+    : limits_(limits), table_(table), on_evict_(std::move(on_evict)) {
   AERIE_CHECK(limits.max_sequences > 0, "concurrency must be at least 1, not {}",
               limits.max_sequences);
   AERIE_CHECK(limits.row_budget > 0, "the row budget must be at least 1, not {}",
               limits.row_budget);
+  AERIE_CHECK(limits.logit_rows > 0, "the budget of rows with logits must be at least 1, not {}",
+              limits.logit_rows);
+  AERIE_CHECK(limits.prompt_share >= 0 && limits.prompt_share <= 1,
+              "the share of prompts must be between 0 and 1, not {}", limits.prompt_share);
+  AERIE_CHECK(limits.long_prompts > 0, "at least 1 prompt must be allowed to be half way, not {}",
+              limits.long_prompts);
 }
 
 void Scheduler::submit(std::unique_ptr<Sequence> sequence) {
   waiting_.push_back(std::move(sequence));
 }
 
-void Scheduler::admit() {
-  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_sequences) {
-    const int64_t need = PageTable::pages_for(waiting_.front()->max_tokens());
-    if (promised_ + need > pages_) return;
-    promised_ += need;
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
-  }
-}
-
-std::vector<Sequence*> Scheduler::pick_decodes() {
-  ++step_;
-  std::vector<Sequence*> decodes;
+// Pages that sequences already let in may still ask for: all of a promised one's, the text so far
+// of another.
+int64_t Scheduler::kept_pages() const {
+  int64_t pages = 0;
   for (const auto& sequence : running_) {
-    if (!sequence->catching_up()) decodes.push_back(sequence.get());
+    const int64_t need = sequence->promised ? sequence->max_tokens() : sequence->known();
+    pages += std::max<int64_t>(0, PageTable::pages_for(need) - held(*sequence));
   }
-  if (static_cast<int64_t>(decodes.size()) > limits_.row_budget) {
-    std::stable_sort(decodes.begin(), decodes.end(), [](const Sequence* a, const Sequence* b) {
-      return a->last_served < b->last_served;
+  return pages;
+}
+
+void Scheduler::admit(int64_t private_pages) {
+  const bool batch_runs = limits_.policy == Policy::kStatic && !running_.empty();
+  if (batch_runs) return;
+  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_sequences &&
+         let_in(private_pages)) {
+  }
+}
+
+bool Scheduler::let_in(int64_t private_pages) {
+  Sequence& next = *waiting_.front();
+  next.promised = !limits_.evict || next.evictions >= limits_.max_evictions;
+  if (limits_.share_prefixes) {
+    // At least one row is computed: its logits are wanted.
+    const int64_t most = std::min(table_.matching_pages(next) - private_pages,
+                                  (next.known() - 1) / KvPool::kPageSize);
+    table_.adopt(next, std::max<int64_t>(0, most));
+  }
+  // A little air, so that the newcomer does not make the others lose their pages at once.
+  const int64_t air = next.promised || running_.empty()
+                          ? 0
+                          : static_cast<int64_t>(running_.size()) + table_.total() / 64;
+  const int64_t need = PageTable::pages_for(
+      next.promised ? next.max_tokens() : std::min(next.known() + 1, next.max_tokens()));
+  if (need - held(next) + air > table_.free() - kept_pages()) {
+    table_.release(next);
+    return false;
+  }
+  next.shared_rows = next.committed;
+  const auto later = std::find_if(running_.begin(), running_.end(),
+                                  [&](const auto& each) { return each->id > next.id; });
+  running_.insert(later, std::move(waiting_.front()));
+  waiting_.pop_front();
+  return true;
+}
+
+int64_t Scheduler::free_for(const Sequence& sequence) const {
+  return sequence.promised ? table_.free() : std::max<int64_t>(0, table_.free() - kept_);
+}
+
+bool Scheduler::reserve(Sequence& sequence, int64_t tokens) {
+  const int64_t before = held(sequence);
+  if (PageTable::pages_for(tokens) - before > free_for(sequence)) return false;
+  AERIE_CHECK(table_.reserve(sequence, tokens), "sequence {} was promised pages that are not there",
+              sequence.id);
+  if (sequence.promised) kept_ -= held(sequence) - before;
+  return true;
+}
+
+Sequence* Scheduler::newest_that_can_lose() const {
+  Sequence* newest = nullptr;
+  for (const auto& sequence : running_) {
+    if (sequence->promised || sequence->pages.empty()) continue;
+    if (newest == nullptr || sequence->id > newest->id) newest = sequence.get();
+  }
+  return newest;
+}
+
+void Scheduler::evict(Sequence& sequence) {
+  if (on_evict_) on_evict_(sequence);
+  table_.release(sequence);
+  ++sequence.evictions;
+  ++evictions_;
+  std::erase(decodes_, &sequence);
+  const auto place = std::find_if(running_.begin(), running_.end(),
+                                  [&](const auto& each) { return each.get() == &sequence; });
+  std::unique_ptr<Sequence> out = std::move(*place);
+  running_.erase(place);
+  // Before everything that arrived after it.
+  const auto later = std::find_if(waiting_.begin(), waiting_.end(),
+                                  [&](const auto& each) { return each->id > out->id; });
+  waiting_.insert(later, std::move(out));
+}
+
+bool Scheduler::make_room() {
+  Sequence* newest = newest_that_can_lose();
+  if (newest == nullptr) return false;
+  evict(*newest);
+  return true;
+}
+
+const std::vector<Sequence*>& Scheduler::pick_decodes(const StepCost* cost) {
+  ++step_;
+  decodes_.clear();
+  cuts_.clear();
+  kept_ = 0;
+  bool prompts = false;
+  for (const auto& sequence : running_) {
+    if (sequence->promised) {
+      kept_ += std::max<int64_t>(0, PageTable::pages_for(sequence->max_tokens()) - held(*sequence));
+    }
+    prompts = prompts || sequence->catching_up();
+    if (!sequence->catching_up()) decodes_.push_back(sequence.get());
+  }
+  if (prompts && limits_.policy != Policy::kSplitFuse) decodes_.clear();
+  budget_ = limits_.row_budget;
+  const int64_t count = static_cast<int64_t>(decodes_.size());
+  if (limits_.inter_token_seconds > 0 && cost != nullptr && count > 0) {
+    budget_ = std::min(budget_, std::max(SchedulerLimits::kLeastRows,
+                                         cost->rows_within(limits_.inter_token_seconds, count)));
+  }
+  const int64_t most = std::min(budget_, limits_.logit_rows);
+  if (count > most) {
+    std::sort(decodes_.begin(), decodes_.end(), [](const Sequence* a, const Sequence* b) {
+      return a->last_served != b->last_served ? a->last_served < b->last_served : a->id < b->id;
     });
-    decodes.resize(limits_.row_budget);
+    decodes_.resize(most);
   }
-  for (Sequence* sequence : decodes) sequence->last_served = step_;
-  return decodes;
+  for (size_t i = 0; i < decodes_.size();) {
+    if (reserve(*decodes_[i], decodes_[i]->known())) {
+      decodes_[i++]->last_served = step_;
+      continue;
+    }
+    AERIE_CHECK(make_room(), "sequence {} needs a page and nobody can give one", decodes_[i]->id);
+    i = 0;  // whoever went may have stood anywhere
+  }
+  return decodes_;
 }
 
-RowBudget Scheduler::decode_budget(int64_t decodes) const {
-  const bool prompts = std::any_of(running_.begin(), running_.end(),
-                                   [](const auto& sequence) { return sequence->catching_up(); });
-  const int64_t spare = limits_.row_budget - decodes;
-  const int64_t floor = prompts ? std::max(KvPool::kPageSize, spare / 4) : 0;
-  return {decodes + std::max<int64_t>(0, spare - floor)};
+void Scheduler::reserve_ahead(int64_t rows) {
+  for (Sequence* sequence : decodes_) {
+    const int64_t wanted = std::min(sequence->known() + rows, sequence->max_tokens());
+    if (reserve(*sequence, wanted)) continue;
+    const int64_t pages = held(*sequence) + free_for(*sequence);
+    reserve(*sequence, std::min(wanted, pages * KvPool::kPageSize));
+  }
 }
 
-std::vector<PromptCut> Scheduler::cut_prompts(int64_t rows) const {
-  std::vector<PromptCut> cuts;
+RowBudget Scheduler::decode_budget() const {
+  const int64_t decodes = static_cast<int64_t>(decodes_.size());
+  int64_t waiting = 0;
+  for (const auto& sequence : running_) {
+    if (sequence->catching_up()) waiting += missing_rows(*sequence);
+  }
+  const int64_t spare = budget_ - decodes;
+  const int64_t floor =
+      waiting == 0
+          ? 0
+          : std::max(KvPool::kPageSize,
+                     static_cast<int64_t>(limits_.prompt_share * static_cast<double>(spare)));
+  RowBudget budget;
+  budget.rows = decodes + std::max<int64_t>(0, spare - floor);
+  // A prompt's last row must find room, or guesses would keep it waiting for ever.
+  budget.logit_rows = std::max(decodes, limits_.logit_rows - (waiting > 0 ? 1 : 0));
+  budget.draft_rows = limits_.draft_rows;
+  budget.prompt_rows = std::clamp<int64_t>(waiting, 0, std::max<int64_t>(0, spare));
+  return budget;
+}
+
+const std::vector<PromptCut>& Scheduler::cut_prompts(int64_t rows, int64_t logit_rows) {
+  cuts_.clear();
+  if (limits_.policy == Policy::kSplitFuse) {
+    cut_to_fit(budget_ - rows, limits_.logit_rows - logit_rows);
+  } else if (decodes_.empty()) {
+    cut_whole_prompts();
+  }
+  return cuts_;
+}
+
+// As many whole prompts as fit the budget, the first one whatever its length.
+void Scheduler::cut_whole_prompts() {
+  int64_t left = budget_;
+  for (const auto& sequence : running_) {
+    if (!sequence->catching_up()) continue;
+    const int64_t rows = missing_rows(*sequence);
+    const bool fits = rows <= left && static_cast<int64_t>(cuts_.size()) < limits_.logit_rows;
+    if (!cuts_.empty() && !fits) break;
+    if (!reserve(*sequence, sequence->known())) break;
+    cuts_.push_back({sequence.get(), rows});
+    left -= rows;
+  }
+}
+
+int64_t Scheduler::rows_with_pages(const Sequence& sequence) const {
+  return (held(sequence) + free_for(sequence)) * KvPool::kPageSize - sequence.committed;
+}
+
+// In order of arrival. A prompt that will not be done takes at most half of the step while others
+// wait, so that short ones slip past it; what nobody else wants is its own again.
+void Scheduler::cut_to_fit(int64_t rows, int64_t logit_rows) {
+  int64_t prompts = 0, half_way = 0;
+  for (const auto& sequence : running_) {
+    if (!sequence->catching_up()) continue;
+    ++prompts;
+    half_way += sequence->committed > sequence->shared_rows;
+  }
+  const int64_t cap =
+      prompts > 1 && limits_.long_prompts > 1 ? std::max(KvPool::kPageSize, budget_ / 2) : rows;
   for (const auto& sequence : running_) {
     if (rows <= 0) break;
     if (!sequence->catching_up()) continue;
-    const int64_t take = std::min(rows, sequence->known() - sequence->committed);
-    cuts.push_back({sequence.get(), take});
+    const int64_t need = missing_rows(*sequence);
+    int64_t take = std::min({need, rows, rows_with_pages(*sequence)});
+    if (take == need && logit_rows <= 0) --take;
+    if (take < need) take = std::min(take, cap);
+    const bool started = sequence->committed > sequence->shared_rows;
+    if (take <= 0 || (take < need && !started && half_way >= limits_.long_prompts)) continue;
+    reserve(*sequence, sequence->committed + take);
+    cuts_.push_back({sequence.get(), take});
+    half_way += (take < need) - started;
+    logit_rows -= take == need;
     rows -= take;
   }
-  return cuts;
+  for (PromptCut& cut : cuts_) {
+    const int64_t need = missing_rows(*cut.sequence) - cut.rows;
+    if (rows <= 0 || need <= 0) continue;
+    int64_t more = std::min({need, rows, rows_with_pages(*cut.sequence) - cut.rows});
+    if (more == need && logit_rows <= 0) --more;
+    if (more <= 0) continue;
+    logit_rows -= more == need;
+    reserve(*cut.sequence, cut.sequence->committed + cut.rows + more);
+    cut.rows += more;
+    rows -= more;
+  }
 }
 
 std::unique_ptr<Sequence> Scheduler::remove(int64_t id) {
   const auto is_it = [id](const auto& sequence) { return sequence->id == id; };
   std::unique_ptr<Sequence> out;
   if (auto it = std::find_if(running_.begin(), running_.end(), is_it); it != running_.end()) {
-    promised_ -= PageTable::pages_for((*it)->max_tokens());
     out = std::move(*it);
     running_.erase(it);
   } else if (auto queued = std::find_if(waiting_.begin(), waiting_.end(), is_it);
@@ -77,12 +279,6 @@ std::unique_ptr<Sequence> Scheduler::remove(int64_t id) {
     waiting_.erase(queued);
   }
   return out;
-}
-
-std::vector<Sequence*> Scheduler::running() const {
-  std::vector<Sequence*> all;
-  for (const auto& sequence : running_) all.push_back(sequence.get());
-  return all;
 }
 
 }  // namespace aerie

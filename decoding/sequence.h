@@ -41,7 +41,12 @@ struct Sequence {
   Request request;
   std::vector<int32_t> tokens;
   int64_t written = 0, committed = 0;
-  std::vector<int32_t> pages;  ///< owned through PageTable
+  std::vector<int32_t> pages;  ///< owned or shared through PageTable
+  int64_t published = 0;       ///< first pages of them that others may share
+  int64_t prefix = 0;          ///< what the prefix cache calls the last of those
+  int64_t shared_rows = 0;     ///< rows that were found in the cache when it was let in
+  bool promised = false;       ///< all the pages that it may ever need are kept for it
+  int64_t evictions = 0;       ///< how often it lost its pages to others
   FinishReason finish = FinishReason::kRunning;
   int64_t last_served = 0;  ///< step number; the longest waiting goes first
   DraftStats stats;

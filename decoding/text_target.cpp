@@ -5,8 +5,6 @@
 
 #include "common/error.h"
 #include "common/files.h"
-#include "decoding/eagle3_drafter.h"
-#include "decoding/speculative.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
 
@@ -88,13 +86,6 @@ std::vector<Request> make_requests(const TextTarget& target, const std::vector<P
     }
   }
   return requests;
-}
-
-std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
-                                             int64_t draft_tokens) {
-  auto drafter = std::make_unique<Eagle3Drafter>(make_draft(draft, target), draft.vocab,
-                                                 target.dtype(), target.device());
-  return std::make_unique<ChainDecoder>(std::move(drafter), draft_tokens);
 }
 
 }  // namespace aerie

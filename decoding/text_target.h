@@ -7,10 +7,9 @@
 
 #include "data/chat_template.h"
 #include "data/tokenizer.h"
-#include "decoding/decoder.h"
+#include "decoding/decoders.h"
 #include "decoding/engine.h"
 #include "decoding/prompts.h"
-#include "draft_models/dialects.h"
 #include "target_models/model.h"
 
 namespace aerie {
@@ -50,9 +49,5 @@ Request make_request(const TextTarget& target, const std::string& id, std::vecto
 /// One for the prompt of each row. Throws Error naming the row.
 std::vector<Request> make_requests(const TextTarget& target, const std::vector<PromptRow>& rows,
                                    const RequestRule& rule);
-
-/// A draft made for `target`, guessing in chains of `draft_tokens`.
-std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
-                                             int64_t draft_tokens);
 
 }  // namespace aerie

@@ -32,7 +32,9 @@ struct PagedChunk {
   const int32_t* pages = nullptr;         ///< of this chunk, in order
   int64_t kv_len = 0;                     ///< tokens that the last row sees
   int64_t window = 0;                     ///< latest tokens that a row sees; 0: all
-  const bool* tree = nullptr;  ///< row attends row: rows `tree_stride` apart; null: causal
+  /// Row attends row, rows `tree_stride` apart; null: causal. A row of a tree gives the same bits
+  /// as its ancestors and itself would as a chain.
+  const bool* tree = nullptr;
   int64_t tree_stride = 0;
   float scale = 1;
 };

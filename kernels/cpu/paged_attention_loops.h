@@ -102,9 +102,11 @@ struct AttentionScratch {
   float *s, *o, *highest, *denominator;
 
   explicit AttentionScratch(int64_t padded) {
-    const int64_t q_bytes = kTaskQueries * padded * 2, p_bytes = kTileRows * kBlockTokens * 2,
+    // A tile may begin at any query and always takes kTileRows of them.
+    constexpr int64_t kQueries = kTaskQueries + kTileRows;
+    const int64_t q_bytes = kQueries * padded * 2, p_bytes = kTileRows * kBlockTokens * 2,
                   v_bytes = kBlockTokens * padded * 2, s_bytes = kTileRows * kBlockTokens * 4,
-                  o_bytes = kTaskQueries * padded * 4, row_bytes = kTaskQueries * 4;
+                  o_bytes = kQueries * padded * 4, row_bytes = kTaskQueries * 4;
     char* at = static_cast<char*>(scratch(
         Scratch::kAttention, q_bytes + p_bytes + v_bytes + s_bytes + o_bytes + 2 * row_bytes));
     const auto take = [&at](int64_t bytes) {
@@ -142,28 +144,102 @@ class AttentionTask {
   void run() {
     load_queries();
     Products::begin();
-    const int64_t end = visible(count_ - 1);
-    const int64_t begin = oldest(0) / kBlockTokens * kBlockTokens;
-    for (int64_t start = begin; start < end; start += kBlockTokens) block(start, end);
+    if (chunk_.tree == nullptr) {
+      view_ = {0, count_, row_of(0), chunk_.kv_len - chunk_.rows + row_of(0) + 1};
+      blocks(oldest(0) / kBlockTokens * kBlockTokens);
+    } else {
+      run_tree();
+    }
     Products::end();
     store();
   }
 
  private:
+  /// The queries that a pass over blocks serves, and what they see: the first row `visible` tokens,
+  /// each further one a token more. Pages from `tail_page` on are copies in the tail.
+  struct View {
+    int64_t begin, end, first_row, visible;
+    int64_t tail_page = INT64_MAX;
+    const bf16 *k_tail = nullptr, *v_tail = nullptr;
+  };
+
   int64_t row_of(int64_t query) const { return (first_ + query) / group_; }
   int64_t head_of(int64_t query) const { return head_ * group_ + (first_ + query) % group_; }
-  /// Tokens up to the last that a query sees; within a tree that may include some that it does not
-  /// see.
-  int64_t visible(int64_t query) const {
-    return chunk_.tree != nullptr ? chunk_.kv_len : chunk_.kv_len - chunk_.rows + row_of(query) + 1;
+  int64_t visible(int64_t query) const { return view_.visible + row_of(query) - view_.first_row; }
+
+  /// From token `start` to the last one that the view's queries see.
+  void blocks(int64_t start) {
+    const int64_t end = visible(view_.end - 1);
+    for (; start < end; start += kBlockTokens) block(start, end);
   }
 
-  /// First token in the window of a query; within a tree, of the query's earliest possible place.
-  int64_t oldest(int64_t query) const {
+  /// Every row of a tree is computed as the chain of its ancestors would be: the keys and values
+  /// that it sees among the new rows are laid together behind the context. So it gives the same
+  /// bits as the same tokens decoded one by one, wherever the tree put them. Blocks of pure context
+  /// are read once for all rows; the rest once for each run of rows that continue one another.
+  void run_tree() {
     const int64_t base = chunk_.kv_len - chunk_.rows;
-    return first_seen(chunk_.tree != nullptr ? base + 1 : base + row_of(query) + 1);
+    // A window begins elsewhere for each row: then nothing is read for all at once.
+    const int64_t shared = chunk_.window > 0 ? 0 : base / kBlockTokens * kBlockTokens;
+    if (shared > 0) {
+      view_ = {0, count_, 0, shared};
+      for (int64_t start = 0; start < shared; start += kBlockTokens) block(start, shared);
+    }
+    for (int64_t first = 0, last = 0; first < chunk_.rows; first = last) {
+      for (last = first + 1; last < chunk_.rows && continues(last);) ++last;
+      const int64_t begin = first * group_ - first_, end = last * group_ - first_;
+      view_ = {begin > 0 ? begin : 0, end < count_ ? end : count_, 0, 0};
+      if (view_.begin >= view_.end) continue;
+      lay_tail(base, first, last);
+      blocks(shared);
+    }
   }
-  int64_t first_seen(int64_t tokens) const {
+
+  const bool* seen_by(int64_t row) const { return chunk_.tree + row * chunk_.tree_stride; }
+
+  /// Whether the row sees itself, the row before it, and of the others just those that that one
+  /// sees.
+  bool continues(int64_t row) const {
+    return seen_by(row)[row - 1] &&
+           std::memcmp(seen_by(row), seen_by(row - 1), static_cast<size_t>(row - 1)) == 0;
+  }
+
+  /// The context's last, incomplete page and the rows that row `last` - 1 sees, one behind another.
+  void lay_tail(int64_t base, int64_t first, int64_t last) {
+    view_.first_row = first;
+    view_.visible = base + 1;
+    if (first == 0) return;  // they lie so already
+    const int64_t page_size = kPageTokens * padded_, offset = base % kPageTokens;
+    const int64_t pages = (offset + last + kPageTokens - 1) / kPageTokens;
+    bf16* keys = static_cast<bf16*>(
+        scratch(Scratch::kAttentionTail, (2 * pages * page_size + padded_) * sizeof(bf16)));
+    bf16 *values = keys + pages * page_size, *held = values + pages * page_size;
+    // What pads a key to the tile's width has to be zero.
+    std::memset(keys, 0, 2 * pages * page_size * sizeof(bf16));
+    if (offset > 0) {
+      std::memcpy(keys, page(chunk_.k, base / kPageTokens), page_size * sizeof(bf16));
+      std::memcpy(values, page(chunk_.v, base / kPageTokens), page_size * sizeof(bf16));
+    }
+    int64_t to = offset, before = 0;
+    for (int64_t row = 0; row < last; ++row) {
+      if (!seen_by(last - 1)[row]) continue;
+      const int64_t from = base + row, index = from / kPageTokens, at = from % kPageTokens;
+      read_key(held, page(chunk_.k, index), at, chunk_.head_dim);
+      write_key(keys + to / kPageTokens * page_size, to % kPageTokens, held, chunk_.head_dim);
+      read_value(held, page(chunk_.v, index), at, chunk_.head_dim);
+      write_value(values + to / kPageTokens * page_size, to % kPageTokens, held, chunk_.head_dim);
+      ++to;
+      if (row <= first) ++before;
+    }
+    view_.visible = base + before;
+    view_.tail_page = base / kPageTokens;
+    view_.k_tail = keys;
+    view_.v_tail = values;
+  }
+
+  /// First token in the query's window.
+  int64_t oldest(int64_t query) const {
+    const int64_t tokens = visible(query);
     return chunk_.window > 0 && tokens > chunk_.window ? tokens - chunk_.window : 0;
   }
 
@@ -180,7 +256,7 @@ class AttentionTask {
   /// Pages lie anywhere, so the hardware does not guess the next block's.
   void fetch_page(int64_t index, int64_t end) const {
     if (index * kPageTokens >= end) return;
-    const bf16 *key = page(chunk_.k, index), *value = page(chunk_.v, index);
+    const bf16 *key = key_page(index), *value = value_page(index);
     for (int64_t line = 0; line < kPageTokens * padded_; line += 32) {
       __builtin_prefetch(key + line);
       __builtin_prefetch(value + line);
@@ -191,22 +267,36 @@ class AttentionTask {
     return pool + (static_cast<int64_t>(chunk_.pages[index]) * chunk_.kv_heads + head_) *
                       kPageTokens * padded_;
   }
+  const bf16* key_page(int64_t index) const {
+    return index < view_.tail_page
+               ? page(chunk_.k, index)
+               : view_.k_tail + (index - view_.tail_page) * kPageTokens * padded_;
+  }
+  const bf16* value_page(int64_t index) const {
+    return index < view_.tail_page
+               ? page(chunk_.v, index)
+               : view_.v_tail + (index - view_.tail_page) * kPageTokens * padded_;
+  }
 
   void block(int64_t start, int64_t end) {
     const int64_t tokens = end - start < kBlockTokens ? end - start : kBlockTokens;
     const int64_t count = (tokens + kPageTokens - 1) / kPageTokens,
                   first_page = start / kPageTokens;
     const bf16* keys[kPagesOfBlock];
-    for (int64_t i = 0; i < count; ++i) keys[i] = page(chunk_.k, first_page + i);
+    for (int64_t i = 0; i < count; ++i) keys[i] = key_page(first_page + i);
     for (int64_t i = 0; i < (count + 1) / 2 * 2; ++i) {
       fetch_page(first_page + kPagesOfBlock + i, end);
       load_values(i, i < count ? tokens - i * kPageTokens : 0, first_page);
     }
-    for (int64_t tile = 0; tile < count_; tile += kTileRows) {
-      const int64_t rows = count_ - tile < kTileRows ? count_ - tile : kTileRows;
+    for (int64_t tile = view_.begin; tile < view_.end; tile += kTileRows) {
+      const int64_t rows = view_.end - tile < kTileRows ? view_.end - tile : kTileRows;
       if (visible(tile + rows - 1) <= start || oldest(tile) >= start + kBlockTokens) continue;
       Products::scores(memory_.s, memory_.q + tile * padded_, keys, count, rows, padded_);
       for (int64_t r = 0; r < rows; ++r) softmax(tile, r, start, count);
+      if (view_.end < count_ && rows < kTileRows) {  // the tile reaches into another run's sums
+        std::memset(memory_.p + rows * kBlockTokens, 0,
+                    (kTileRows - rows) * kBlockTokens * sizeof(bf16));
+      }
       Products::values(memory_.o + tile * padded_, memory_.p, memory_.v, (count + 1) / 2, rows,
                        padded_);
     }
@@ -216,7 +306,7 @@ class AttentionTask {
   /// token that nobody wrote may hold anything, and 0 * NaN is not 0.
   void load_values(int64_t index, int64_t valid, int64_t first_page) {
     bf16* group = memory_.v + index / 2 * 32 * padded_ + index % 2 * 8 * 32;
-    const bf16* from = valid > 0 ? page(chunk_.v, first_page + index) : nullptr;
+    const bf16* from = valid > 0 ? value_page(first_page + index) : nullptr;
     for (int64_t column = 0; column < padded_; column += 16) {
       bf16* tile = group + column * 32;
       for (int64_t pair = 0; pair < 8; ++pair) {
@@ -231,33 +321,15 @@ class AttentionTask {
     }
   }
 
-  /// Within a tree: masks the scores of this block's tokens that the query does not see.
-  void mask_tree(float* s, int64_t query, int64_t start, int64_t width) const {
-    const int64_t base = chunk_.kv_len - chunk_.rows;
-    const bool* sees = chunk_.tree + row_of(query) * chunk_.tree_stride;
-    for (int64_t t = base > start ? base - start : 0; t < width && start + t < chunk_.kv_len; ++t) {
-      if (!sees[start + t - base]) s[t] = kMasked;
-    }
-  }
-
-  /// Masks the scores of this block's tokens that have left the query's window. Within a tree its
-  /// place is its depth.
+  /// Masks the scores of this block's tokens that have left the query's window.
   void mask_window(float* s, int64_t query, int64_t start, int64_t width) const {
-    const int64_t base = chunk_.kv_len - chunk_.rows;
-    int64_t tokens = base + row_of(query) + 1;
-    if (chunk_.tree != nullptr) {
-      const bool* sees = chunk_.tree + row_of(query) * chunk_.tree_stride;
-      tokens = base;
-      for (int64_t i = 0; i < chunk_.rows; ++i) tokens += sees[i];
-    }
-    const int64_t gone = first_seen(tokens) - start;
+    const int64_t gone = oldest(query) - start;
     for (int64_t t = 0; t < gone && t < width; ++t) s[t] = kMasked;
   }
 
   void softmax(int64_t tile, int64_t r, int64_t start, int64_t pages) {
     const int64_t query = tile + r, width = (pages + 1) / 2 * 2 * kPageTokens;
     float* s = memory_.s + r * kBlockTokens;
-    if (chunk_.tree != nullptr) mask_tree(s, query, start, width);
     if (chunk_.window > 0) mask_window(s, query, start, width);
     const float before = memory_.highest[query];
     const float highest =
@@ -284,6 +356,7 @@ class AttentionTask {
   }
 
   const PagedChunk& chunk_;
+  View view_;
   const int64_t head_, first_, padded_, group_;
   int64_t count_ = 0;
   AttentionScratch memory_;

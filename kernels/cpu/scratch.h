@@ -6,7 +6,16 @@
 namespace aerie::cpu {
 
 /// One buffer a purpose, so that kernels that call each other do not overwrite each other's.
-enum class Scratch { kGemmA, kAttention, kLogits, kTurned, kPacked, kHeadLoss, kCount };
+enum class Scratch {
+  kGemmA,
+  kAttention,
+  kAttentionTail,
+  kLogits,
+  kTurned,
+  kPacked,
+  kHeadLoss,
+  kCount
+};
 
 /// At least `bytes`, 64-byte aligned, contents undefined; valid until this thread asks again for
 /// the same purpose.

@@ -11,8 +11,10 @@ COMMANDS = {
     "train": ["--config", "--set", "--resume", "--resume-override", "--dry-run", "--help-config"],
     "export": ["--checkpoint", "--output", "--format", "--check"],
     "generate": ["--target", "--draft", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",
-                 "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json"],
-    "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json"],
+                 "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json", "--tree", "--tree-width",
+                 "--tree-nodes", "--adaptive"],
+    "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json", "--tree",
+              "--adaptive", "--ngram"],
     "info": ["--json"],
 }
 COMMON = ["--device", "--dtype", "--threads", "--quiet", "--help"]

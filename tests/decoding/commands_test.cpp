@@ -81,14 +81,25 @@ TEST_F(Commands, GenerateWritesOneRowAPromptInOrderAndTheSameForEveryDecoder) {
   flags.draft = write_draft();
   flags.draft_tokens = 3;
   generate_command(flags);
+  flags.output = directory_ / "tree.jsonl";
+  flags.tree = true;
+  flags.adaptive = true;
+  generate_command(flags);
+  flags.output = directory_ / "ngram.jsonl";
+  flags.decoder = "ngram";
+  generate_command(flags);
   const auto prompts = rows_of(kPrompts);
   const auto plain = rows_of(directory_ / "plain.jsonl");
   const auto drafted = rows_of(directory_ / "drafted.jsonl");
+  const auto tree = rows_of(directory_ / "tree.jsonl");
+  const auto ngram = rows_of(directory_ / "ngram.jsonl");
   ASSERT_EQ(plain.size(), 5u);
   ASSERT_EQ(drafted.size(), 5u);
   for (size_t i = 0; i < 5; ++i) {
     EXPECT_EQ(plain[i]["id"], prompts[i]["id"]);
     EXPECT_EQ(plain[i]["tokens"], drafted[i]["tokens"]);
+    EXPECT_EQ(plain[i]["tokens"], tree[i]["tokens"]);
+    EXPECT_EQ(plain[i]["tokens"], ngram[i]["tokens"]);
     EXPECT_EQ(plain[i]["text"], drafted[i]["text"]);
     EXPECT_EQ(plain[i]["finish_reason"], "length");
     EXPECT_EQ(plain[i]["tokens"].size(), 8u);
@@ -127,9 +138,10 @@ TEST_F(Commands, BenchWritesItsNumbersAndAPageThatNeedsNothingElse) {
   flags.draft_tokens = {2};
   flags.max_new_tokens = 8;
   flags.repeats = 2;
+  flags.tree = flags.ngram = true;
   bench_command(flags);
   const Json report = Json::parse(read_file(flags.output / "bench.json"));
-  ASSERT_EQ(report["runs"].size(), 4u);
+  ASSERT_EQ(report["runs"].size(), 8u);
   std::vector<std::string> decoders;
   for (const Json& run : report["runs"]) {
     decoders.push_back(run["decoder"]);
@@ -145,7 +157,8 @@ TEST_F(Commands, BenchWritesItsNumbersAndAPageThatNeedsNothingElse) {
     for (const auto& [part, share] : run["time_split"].items()) sum += share.get<double>();
     EXPECT_NEAR(sum, 1.0, 1e-9);
   }
-  EXPECT_THAT(decoders, ElementsAre("autoregressive", "eagle3", "autoregressive", "eagle3"));
+  EXPECT_THAT(decoders, ElementsAre("autoregressive", "eagle3", "eagle3-tree", "ngram",
+                                    "autoregressive", "eagle3", "eagle3-tree", "ngram"));
   const std::string page = read_file(flags.output / "report.html");
   EXPECT_THAT(page, HasSubstr("<svg"));
   EXPECT_THAT(page, Not(HasSubstr("http")));

@@ -8,8 +8,7 @@
 #include "common/error.h"
 #include "decoding/autoregressive.h"
 #include "decoding/speculative.h"
-#include "tests/decoding/fake_drafter.h"
-#include "tests/decoding/fake_model.h"
+#include "tests/decoding/engine_helpers.h"
 
 namespace aerie {
 namespace {
@@ -18,62 +17,20 @@ using ::testing::ElementsAre;
 using testing::FakeDrafter;
 using testing::FakeModel;
 using ::testing::HasSubstr;
+using testing::random_decoder;
+using testing::random_options;
+using testing::random_requests;
+using testing::request_of;
+using testing::solo;
 using ::testing::ThrowsMessage;
-
-Request request_of(std::vector<int32_t> prompt, int64_t max_new_tokens) {
-  Request request;
-  request.prompt = std::move(prompt);
-  request.max_new_tokens = max_new_tokens;
-  return request;
-}
-
-// What the request must give: computed token by token without any cache.
-std::vector<int32_t> solo(const FakeModel& model, const Request& request) {
-  std::vector<int32_t> text = request.prompt, out;
-  while (static_cast<int64_t>(out.size()) < request.max_new_tokens) {
-    const int32_t token =
-        choose_token(model.logits_after(text), request.sampling, static_cast<int64_t>(text.size()));
-    text.push_back(token);
-    out.push_back(token);
-    const std::vector<int64_t>& stops = request.stop_tokens;
-    if (std::find(stops.begin(), stops.end(), token) != stops.end()) break;
-  }
-  return out;
-}
-
-std::vector<Request> random_requests(std::mt19937& random, int64_t count, int64_t longest) {
-  std::vector<Request> requests;
-  for (int64_t i = 0; i < count; ++i) {
-    std::vector<int32_t> prompt(1 + random() % longest);
-    for (int32_t& token : prompt) token = static_cast<int32_t>(random() % 50);
-    Request request = request_of(std::move(prompt), 1 + random() % 30);
-    if (random() % 2) request.stop_tokens = {3, 17};
-    if (random() % 2) {
-      request.sampling.temperature = 0.7;
-      request.sampling.seed = random();
-      if (random() % 2) request.sampling.top_p = 0.8;
-    }
-    requests.push_back(std::move(request));
-  }
-  return requests;
-}
-
-std::unique_ptr<Decoder> make_decoder(const FakeModel& model, int64_t draft_tokens, double skill) {
-  if (draft_tokens == 0) return std::make_unique<AutoregressiveDecoder>();
-  return std::make_unique<ChainDecoder>(std::make_unique<FakeDrafter>(model, skill), draft_tokens);
-}
 
 TEST(Engine, EveryRequestGivesWhatItGivesAloneWhateverTheBudgetsArrivalsAndGuesses) {
   std::mt19937 random(20);
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 300; ++round) {
     const FakeModel model;
-    const auto decoder = make_decoder(model, random() % 6, (random() % 5) / 4.0);
+    const auto decoder = random_decoder(model, random);
     const std::vector<Request> requests = random_requests(random, 8, 60);
-    EngineOptions options;
-    options.limits = {static_cast<int64_t>(1 + random() % 8),
-                      static_cast<int64_t>(1 + random() % 40)};
-    options.pages = pages_for_requests(requests, 1) + static_cast<int64_t>(random() % 20);
-    Engine engine(model, *decoder, options);
+    Engine engine(model, *decoder, random_options(random, requests));
     std::map<int64_t, std::pair<size_t, std::vector<int32_t>>> outputs;
     size_t submitted = 0;
     const auto collect = [&](const Sequence& sequence, std::span<const int32_t> tokens) {
@@ -97,7 +54,7 @@ TEST(Engine, EveryRequestGivesWhatItGivesAloneWhateverTheBudgetsArrivalsAndGuess
 
 TEST(Engine, NeverExceedsTheRowBudgetAndFillsItWhileAPromptWaits) {
   const FakeModel model;
-  ChainDecoder decoder(std::make_unique<FakeDrafter>(model, 0.5), 3);
+  SpeculativeDecoder decoder(std::make_unique<FakeDrafter>(model, 0.5), Speculation{3});
   Engine engine(model, decoder, {{12, 24}, 400});
   std::mt19937 random(5);
   int64_t prompt_tokens = 0;
@@ -176,7 +133,7 @@ TEST(Engine, AcceptedGuessesAreThoseASimulationPredicts) {
       done += held + 1;
       ++forwards;
     }
-    ChainDecoder decoder(std::move(drafter), depth);
+    SpeculativeDecoder decoder(std::move(drafter), Speculation{depth});
     Engine engine(model, decoder, {{4, 64}, 64});
     const std::vector<Request> requests{request};
     const Completion completion = run_requests(engine, requests).at(0);
@@ -190,7 +147,7 @@ TEST(Engine, AcceptedGuessesAreThoseASimulationPredicts) {
 
 TEST(Engine, AnAbortFreesThePagesAtOnceAndLeavesTheOthersAlone) {
   const FakeModel model;
-  ChainDecoder decoder(std::make_unique<FakeDrafter>(model, 0.7), 4);
+  SpeculativeDecoder decoder(std::make_unique<FakeDrafter>(model, 0.7), Speculation{4});
   Engine engine(model, decoder, {{4, 16}, 64});
   const Request kept = request_of({5, 6, 7}, 40);
   const int64_t first = engine.submit(request_of(std::vector<int32_t>(60, 1), 40));
@@ -287,8 +244,6 @@ class TreeDecoder : public AutoregressiveDecoder {
 };
 
 TEST(Engine, ATreePathIsVerifiedUnderItsMask) {
-  // The fake target keeps its own cache, so only the first tree can be followed; kv_move_ itself is
-  // tested with the kernels and with the real model.
   const FakeModel model;
   TreeDecoder decoder(model);
   Engine engine(model, decoder, {{2, 16}, 16});

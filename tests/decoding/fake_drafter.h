@@ -20,8 +20,12 @@ class FakeDrafter : public Drafter {
   void observe(std::span<const Observation> observations) override {
     for (const Observation& seen : observations) {
       std::vector<int32_t>& text = texts_[seen.sequence->id];
-      // Each row once and in order: row i is observed with token i + 1.
-      if (text.empty()) text.push_back(seen.sequence->tokens[0]);
+      // Each row once and in order: row i is observed with token i + 1. What was found in the cache
+      // is not seen again.
+      if (text.empty()) {
+        const auto begin = seen.sequence->tokens.begin();
+        text.assign(begin, begin + seen.first_position + 1);
+      }
       AERIE_CHECK(static_cast<int64_t>(text.size()) == seen.first_position + 1,
                   "observed position {} after {} rows", seen.first_position, text.size() - 1);
       AERIE_CHECK(seen.captured.size(0) == static_cast<int64_t>(seen.next_tokens.size()),
@@ -31,19 +35,28 @@ class FakeDrafter : public Drafter {
     }
   }
 
-  std::vector<std::vector<int32_t>> guess(std::span<Sequence* const> sequences,
-                                          std::span<const int64_t> depths) override {
-    std::vector<std::vector<int32_t>> guesses;
+  /// A chain; with a width of 2 or more a tree: beside each guess of the chain a wrong one.
+  std::vector<Guess> guess(std::span<Sequence* const> sequences,
+                           std::span<const GuessShape> shapes) override {
+    std::vector<Guess> guesses;
     for (size_t s = 0; s < sequences.size(); ++s) {
       std::vector<int32_t> text = texts_.at(sequences[s]->id);
       AERIE_CHECK(text == sequences[s]->tokens, "the drafter saw another text than was decoded");
       guesses.emplace_back();
-      for (int64_t depth = 0; depth < depths[s]; ++depth) {
+      Guess& guess = guesses.back();
+      for (int64_t depth = 0; depth < shapes[s].depth; ++depth) {
         int32_t token = model_.greedy_after(text);
         if (!right_at(static_cast<int64_t>(text.size()))) {
           token = static_cast<int32_t>((token + 1) % model_.config().vocab);
         }
-        guesses.back().push_back(token);
+        const int64_t nodes = static_cast<int64_t>(guess.tokens.size());
+        if (shapes[s].width > 1) {
+          if (nodes + 2 > shapes[s].nodes) break;
+          const int32_t parent = depth == 0 ? -1 : static_cast<int32_t>(nodes) - 1;
+          guess.parents.insert(guess.parents.end(), {parent, parent});
+          guess.tokens.push_back(static_cast<int32_t>((token + 2) % model_.config().vocab));
+        }
+        guess.tokens.push_back(token);
         text.push_back(token);
       }
     }

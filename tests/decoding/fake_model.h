@@ -1,9 +1,11 @@
 // A target whose next token is a hash of everything it can see through the page table: any mistake
 // in slots, pages, positions, rollback or masks changes the output. No weights, microseconds a row.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "common/error.h"
 #include "decoding/sampler.h"
 #include "target_models/model.h"
 
@@ -32,8 +34,9 @@ class FakeModel : public TargetModel {
     output.hidden = at::zeros({rows, config_.hidden});
     if (!input.capture_layers.empty()) {
       output.captured = at::empty({rows, static_cast<int64_t>(input.capture_layers.size()) * 4});
-      for (int64_t row = 0; row < rows; ++row) {
-        output.captured[row].fill_(static_cast<double>(states[row] % 1000));
+      float* data = output.captured.mutable_data_ptr<float>();
+      for (int64_t row = 0, width = output.captured.size(1); row < rows; ++row) {
+        std::fill_n(data + row * width, width, static_cast<float>(states[row] % 1000));
       }
     }
     if (input.logit_rows.defined()) output.logits = logits(input.logit_rows, states);
@@ -69,31 +72,46 @@ class FakeModel : public TargetModel {
     return state ^ (state >> 32);
   }
 
+  // Token and position lie in the pool itself, as a key of head size 16: what moves rows moves
+  // them.
+  static float* key_at(KvPool& pool, int64_t slot) {
+    return pool.k[0].mutable_data_ptr<float>() + slot * pool.head_dim;
+  }
+
   void store(const ForwardInput& input) const {
-    const size_t slots = input.kv->pages * KvPool::kPageSize;
-    if (cache_.size() < slots) cache_.resize(slots, {-1, -1});
+    const int64_t *slots = input.layout.slots.const_data_ptr<int64_t>(),
+                  *tokens = input.tokens.const_data_ptr<int64_t>(),
+                  *positions = input.positions.const_data_ptr<int64_t>();
     for (int64_t row = 0; row < input.tokens.size(0); ++row) {
-      cache_.at(input.layout.slots[row].item<int64_t>()) = {input.tokens[row].item<int64_t>(),
-                                                            input.positions[row].item<int64_t>()};
+      AERIE_CHECK(slots[row] >= 0 && slots[row] < input.kv->pages * KvPool::kPageSize,
+                  "row {} goes to slot {}", row, slots[row]);
+      float* key = key_at(*input.kv, slots[row]);
+      key[0] = static_cast<float>(tokens[row]);
+      key[1] = static_cast<float>(positions[row]);
     }
   }
 
   void hash_chunk(const ForwardInput& input, int64_t s, std::vector<uint64_t>& states) const {
     const RaggedLayout& layout = input.layout;
-    const int64_t begin = layout.q_start[s].item<int64_t>();
-    const int64_t rows = layout.q_start[s + 1].item<int64_t>() - begin;
-    const int64_t base = layout.kv_len[s].item<int64_t>() - rows;
-    const auto cached = [&](int64_t i) {
-      const int64_t page = layout.pages[s][i / KvPool::kPageSize].item<int64_t>();
-      return cache_.at(page * KvPool::kPageSize + i % KvPool::kPageSize);
+    const int32_t *starts = layout.q_start.const_data_ptr<int32_t>(),
+                  *pages = layout.pages.const_data_ptr<int32_t>() + s * layout.pages.size(1);
+    const int64_t begin = starts[s], rows = starts[s + 1] - begin;
+    const int64_t base = layout.kv_len.const_data_ptr<int32_t>()[s] - rows;
+    const auto add = [&](uint64_t state, int64_t i) {
+      const int64_t slot = pages[i / KvPool::kPageSize] * KvPool::kPageSize + i % KvPool::kPageSize;
+      const float* key = key_at(*input.kv, slot);
+      return mix(state, static_cast<uint64_t>(key[0]), static_cast<uint64_t>(key[1]));
     };
     uint64_t prefix = 0;
-    for (int64_t i = 0; i < base; ++i) prefix = mix(prefix, cached(i).first, cached(i).second);
+    for (int64_t i = 0; i < base; ++i) prefix = add(prefix, i);
     for (int64_t row = 0; row < rows; ++row) {
+      const bool* sees = layout.tree.defined()
+                             ? layout.tree.const_data_ptr<bool>() +
+                                   (s * layout.tree.size(1) + row) * layout.tree.size(2)
+                             : nullptr;
       uint64_t state = prefix;
       for (int64_t other = 0; other <= row; ++other) {
-        if (layout.tree.defined() && !layout.tree[s][row][other].item<bool>()) continue;
-        state = mix(state, cached(base + other).first, cached(base + other).second);
+        if (sees == nullptr || sees[other]) state = add(state, base + other);
       }
       states[begin + row] = state;
     }
@@ -107,8 +125,9 @@ class FakeModel : public TargetModel {
 
   Tensor logits(const Tensor& rows, const std::vector<uint64_t>& states) const {
     Tensor out = at::empty({rows.size(0), config_.vocab});
+    const int64_t* row = rows.const_data_ptr<int64_t>();
     for (int64_t r = 0; r < rows.size(0); ++r) {
-      fill(out.mutable_data_ptr<float>() + r * config_.vocab, states[rows[r].item<int64_t>()]);
+      fill(out.mutable_data_ptr<float>() + r * config_.vocab, states[row[r]]);
     }
     return out;
   }
@@ -117,7 +136,6 @@ class FakeModel : public TargetModel {
   ModelConfig config_;
   Tensor embed_;
   ops::LinearWeight head_;
-  mutable std::vector<std::pair<int64_t, int64_t>> cache_;  // token and position of every slot
 };
 
 }  // namespace aerie::testing

@@ -26,12 +26,13 @@ class ConstantDrafter : public Drafter {
  public:
   explicit ConstantDrafter(std::vector<int32_t> tokens) : tokens_(std::move(tokens)) {}
   void observe(std::span<const Observation>) override {}
-  std::vector<std::vector<int32_t>> guess(std::span<Sequence* const> sequences,
-                                          std::span<const int64_t> depths) override {
-    std::vector<std::vector<int32_t>> guesses;
+  std::vector<Guess> guess(std::span<Sequence* const> sequences,
+                           std::span<const GuessShape> shapes) override {
+    std::vector<Guess> guesses(sequences.size());
     for (size_t s = 0; s < sequences.size(); ++s) {
-      const int64_t count = std::min<int64_t>(depths[s], static_cast<int64_t>(tokens_.size()));
-      guesses.emplace_back(tokens_.begin(), tokens_.begin() + count);
+      const int64_t count =
+          std::min<int64_t>(shapes[s].depth, static_cast<int64_t>(tokens_.size()));
+      guesses[s].tokens.assign(tokens_.begin(), tokens_.begin() + count);
     }
     return guesses;
   }
@@ -72,8 +73,9 @@ double total_variation(const Law& a, const Law& b) {
   return distance / 2;
 }
 
-Law speculated_law(const FakeModel& model, const std::vector<int32_t>& prompt, int count) {
-  ChainDecoder decoder(std::make_unique<ConstantDrafter>(std::vector<int32_t>{1, 2, 1}), 3);
+Law speculated_law(const FakeModel& model, const std::vector<int32_t>& prompt, int count,
+                   std::unique_ptr<Drafter> drafter, const Speculation& rule) {
+  SpeculativeDecoder decoder(std::move(drafter), rule);
   Engine engine(model, decoder, {{64, 512}, 64});
   std::vector<Request> requests(count);
   for (int i = 0; i < count; ++i) {
@@ -98,7 +100,33 @@ TEST(SampledLaw, SpeculationGivesTheTargetsLaw) {
   const std::vector<int32_t> prompt{1, 3};
   const Law exact = exact_law(model, prompt);
   ASSERT_EQ(exact.size(), static_cast<size_t>(kCells));
-  EXPECT_LT(total_variation(exact, speculated_law(model, prompt, kDraws)), kBound);
+  auto drafter = std::make_unique<ConstantDrafter>(std::vector<int32_t>{1, 2, 1});
+  const Law chain = speculated_law(model, prompt, kDraws, std::move(drafter), Speculation{3});
+  EXPECT_LT(total_variation(exact, chain), kBound);
+}
+
+/// Guesses two tokens, and two behind each of them, whatever was said.
+class ConstantTree : public Drafter {
+ public:
+  void observe(std::span<const Observation>) override {}
+  std::vector<Guess> guess(std::span<Sequence* const> sequences,
+                           std::span<const GuessShape> shapes) override {
+    std::vector<Guess> guesses(sequences.size());
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      if (shapes[s].depth >= 1) guesses[s] = {{1, 2}, {-1, -1}, {}};
+      if (shapes[s].depth < 2 || shapes[s].nodes < 6) continue;
+      guesses[s] = {{1, 2, 0, 2, 3, 0}, {-1, -1, 0, 0, 1, 1}, {}};
+    }
+    return guesses;
+  }
+};
+
+TEST(SampledLaw, ATreeGivesTheTargetsLaw) {
+  const FakeModel model(4, 64, 2.0);
+  const std::vector<int32_t> prompt{1, 3};
+  const Law tree =
+      speculated_law(model, prompt, kDraws, std::make_unique<ConstantTree>(), Speculation{2, 2, 6});
+  EXPECT_LT(total_variation(exact_law(model, prompt), tree), kBound);
 }
 
 /// The wrong rule that the bound must catch: a guess is taken whenever it is likely, p > 0.15.
@@ -123,6 +151,36 @@ TEST(SampledLaw, TheBoundCatchesABiasedRule) {
   const FakeModel model(4, 64, 2.0);
   const std::vector<int32_t> prompt{1, 3};
   EXPECT_GT(total_variation(exact_law(model, prompt), biased_law(model, prompt, kDraws)),
+            2 * kBound);
+}
+
+/// The wrong rule for trees: the children are tried one after the other, each with the chance that
+/// the target gave it at first, without the renormalisation that a rejection asks for.
+Law biased_tree_law(const FakeModel& model, const std::vector<int32_t>& prompt, int count) {
+  Law law;
+  for (int i = 0; i < count; ++i) {
+    std::vector<int32_t> text = prompt, out;
+    for (int depth = 0; depth < 3; ++depth) {
+      const TokenLaw next = token_law(model.logits_after(text), warm(0));
+      int32_t token = draw(next, counter_uniform(1000 + i, text.size()));
+      for (const int32_t child : {1, 2}) {
+        const double uniform = counter_uniform(5000000 + i, 10 * text.size() + child);
+        if (uniform >= next.probabilities[child]) continue;
+        token = child;
+        break;
+      }
+      text.push_back(token);
+      out.push_back(token);
+    }
+    law[out] += 1.0 / count;
+  }
+  return law;
+}
+
+TEST(SampledLaw, TheBoundCatchesABiasedTree) {
+  const FakeModel model(4, 64, 2.0);
+  const std::vector<int32_t> prompt{1, 3};
+  EXPECT_GT(total_variation(exact_law(model, prompt), biased_tree_law(model, prompt, kDraws)),
             2 * kBound);
 }
 

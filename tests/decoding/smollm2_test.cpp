@@ -83,6 +83,21 @@ TEST_F(SmolLM2, ADraftThatIsSometimesRightChangesNothingAtBatch1And4And8) {
   }
 }
 
+TEST_F(SmolLM2, TreesChangeNothingAtBatch1And4And8) {
+  const auto draft = copier_draft(*target_->model, {0, 14, 26}, 1);
+  for (const int64_t concurrency : {1, 4, 8}) {
+    AcceptanceCount count;
+    const auto decoder = draft.decoder(*target_->model, Speculation{4, 4, 15});
+    EXPECT_EQ(outputs(*decoder, concurrency, &count), *expected_);
+    EXPECT_GT(count.length(), 1.0) << "no guess ever held: the test shows little";
+  }
+}
+
+TEST_F(SmolLM2, GuessesFromTheTextItselfChangeNothing) {
+  const auto decoder = make_ngram_decoder(Speculation{6});
+  EXPECT_EQ(outputs(*decoder, 4, nullptr), *expected_);
+}
+
 TEST_F(SmolLM2, AnOverLongPromptIsRefusedWithItsRow) {
   PromptRow row;
   row.id = "long-one";

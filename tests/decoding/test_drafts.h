@@ -18,10 +18,13 @@ struct TestDraft {
   Eagle3Draft make(const TargetModel& target) const {
     return Eagle3Draft(config, params, target.embed_weight(), target.dtype());
   }
-  std::unique_ptr<ChainDecoder> decoder(const TargetModel& target, int64_t draft_tokens) const {
-    return std::make_unique<ChainDecoder>(
+  std::unique_ptr<Decoder> decoder(const TargetModel& target, const Speculation& rule) const {
+    return std::make_unique<SpeculativeDecoder>(
         std::make_unique<Eagle3Drafter>(make(target), vocab, target.dtype(), target.device()),
-        draft_tokens);
+        rule);
+  }
+  std::unique_ptr<Decoder> decoder(const TargetModel& target, int64_t draft_tokens) const {
+    return decoder(target, Speculation{draft_tokens});
   }
 };
 

@@ -67,9 +67,53 @@ TEST_P(TinyModel, OutputsDoNotDependOnDraftBatchOrBudget) {
                   expected);
         EXPECT_EQ(outputs(*target, *copier.decoder(*target, 3), requests, {concurrency, budget}),
                   expected);
+        EXPECT_EQ(outputs(*target, *random.decoder(*target, Speculation{3, 3, 9}), requests,
+                          {concurrency, budget}),
+                  expected);
+        EXPECT_EQ(outputs(*target, *copier.decoder(*target, Speculation{4, 2, 12}), requests,
+                          {concurrency, budget}),
+                  expected);
       }
     }
   }
+}
+
+TEST_P(TinyModel, NorOnEvictionsSharedBeginningsOrAdaptiveDepth) {
+  const auto target = tiny_target(GetParam());
+  const TestDraft copier = copier_draft(*target, kLayers, 1);
+  std::vector<Request> requests = random_requests(14, 6, false);
+  for (size_t i = 0; i < requests.size(); i += 2) {  // every second one begins alike
+    requests[i].prompt.insert(requests[i].prompt.begin(), 40, 7);
+    requests[i].max_new_tokens = std::min<int64_t>(requests[i].max_new_tokens, 30);
+  }
+  AutoregressiveDecoder alone;
+  const auto expected = outputs(*target, alone, requests, {1, 512});
+  std::mt19937 random(12);
+  int64_t evictions = 0, shared = 0;
+  for (int round = 0; round < 16; ++round) {
+    Speculation rule{1 + static_cast<int64_t>(random() % 5)};
+    if (random() % 2) rule = {rule.draft_tokens, 3, 1 + static_cast<int64_t>(random() % 14)};
+    rule.adaptive = random() % 2;
+    SchedulerLimits limits{1 + static_cast<int64_t>(random() % 8),
+                           2 + static_cast<int64_t>(random() % 60)};
+    limits.evict = true;
+    limits.share_prefixes = random() % 4 != 0;
+    if (random() % 2) limits.logit_rows = 1 + random() % 20;
+    const int64_t pages = pages_for_requests(requests, 1) + static_cast<int64_t>(random() % 12);
+    const double row = static_cast<double>(random() % 10) / 10;
+    const auto decoder = copier.decoder(*target, rule);
+    Engine engine(*target, *decoder,
+                  {limits, pages, StepCost({{1, 10 + row}, {101, 10 + 101 * row}}, {{1, 0}})});
+    const std::vector<Completion> completions = run_requests(engine, requests);
+    engine.check_invariants();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      ASSERT_EQ(completions[i].tokens, expected[i]) << "round " << round << ", request " << i;
+    }
+    evictions += engine.counts().evictions;
+    shared += engine.counts().shared_rows;
+  }
+  EXPECT_GT(evictions, 0);
+  EXPECT_GT(shared, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TinyModel,
@@ -180,6 +224,21 @@ TEST(Drafter, RefusesAMapOfAnotherDraft) {
   TestDraft draft = random_draft(*target, kLayers, 1, 4);
   draft.vocab = testing::strided_vocab(target->config().vocab, 2);
   EXPECT_THROW(draft.decoder(*target, 4), Error);
+}
+
+// A tree holds the chain of its likeliest guesses: what a chain gets right, a tree with room gets
+// right too, and more.
+TEST(Drafter, ATreeAcceptsAtLeastWhatAChainDoes) {
+  const auto target = tiny_target("llama");
+  const TestDraft draft = copier_draft(*target, kLayers, 1);
+  const std::vector<Request> requests = random_requests(10, 21, false);
+  const auto forwards = [&](const Speculation& rule) {
+    const auto decoder = draft.decoder(*target, rule);
+    Engine engine(*target, *decoder, {{1, 512}, 16});
+    run_requests(engine, requests);
+    return engine.counts().forwards;
+  };
+  EXPECT_LT(forwards({3, 6, 60}), forwards({3}));
 }
 
 // A tree whose every branch is right somewhere: rows of the kept path are moved together in the

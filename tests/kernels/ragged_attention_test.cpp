@@ -219,6 +219,43 @@ TEST_P(PagedBf16, TreePathEqualsAChainOfTheSameTokens) {
   EXPECT_TRUE(at::equal(ragged_attention(q, pool, 1, layout, 0.2), chain));
 }
 
+// Wherever a tree puts a row and its ancestors, the row's bits are those of the same tokens one
+// after another: contexts that end in, at and before the borders of pages and of blocks of 128.
+TEST_P(PagedBf16, EveryRowOfATreeEqualsTheChainOfItsAncestors) {
+  at::manual_seed(11);
+  const std::vector<int64_t> parents = {-1, 0, 1, 0, 3, 1, 5, 6, 0, 8, 2, 3, 4, 9};
+  const int64_t rows = static_cast<int64_t>(parents.size());
+  for (const int64_t base : {5, 32, 121, 128, 130, 250}) {
+    std::vector<int64_t> pages(20);
+    std::iota(pages.rbegin(), pages.rend(), 0);
+    History tree = random_history(base + rows, pages);
+    KvPool pool = make_pool(20);
+    append(pool, tree, 0, base + rows);
+    const Tensor q = random_queries(rows);
+    RaggedLayout layout = make_layout({rows}, {base + rows}, {&tree});
+    layout.tree = at::zeros({1, rows, rows}, at::kBool);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t at = row; at >= 0; at = parents[at]) layout.tree[0][row][at] = true;
+    }
+    const Tensor together = ragged_attention(q, pool, 1, layout, 0.2);
+    for (int64_t row = 0; row < rows; ++row) {
+      std::vector<int64_t> seen;
+      for (int64_t at = row; at >= 0; at = parents[at]) seen.insert(seen.begin(), base + at);
+      std::vector<int64_t> all(base);
+      std::iota(all.begin(), all.end(), 0);
+      all.insert(all.end(), seen.begin(), seen.end());
+      const Tensor chosen = at::tensor(all, at::kLong);
+      History chain{pages, tree.k.index_select(0, chosen), tree.v.index_select(0, chosen)};
+      const int64_t length = static_cast<int64_t>(all.size());
+      KvPool fresh = make_pool(20);
+      append(fresh, chain, 0, length);
+      const Tensor alone = ragged_attention(q.slice(0, row, row + 1), fresh, 1,
+                                            make_layout({1}, {length}, {&chain}), 0.2);
+      ASSERT_TRUE(at::equal(alone[0], together[row])) << "row " << row << " after " << base;
+    }
+  }
+}
+
 TEST_P(RaggedAttention, LeftoversOfAnotherSequenceAreNotSeen) {
   at::manual_seed(9);
   KvPool pool = make_pool(4);

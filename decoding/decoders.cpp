@@ -1,0 +1,41 @@
+#include "decoding/decoders.h"
+
+#include "common/error.h"
+#include "decoding/autoregressive.h"
+#include "decoding/eagle3_drafter.h"
+#include "decoding/ngram_drafter.h"
+
+namespace aerie {
+
+std::unique_ptr<Decoder> make_decoder(const std::string& name, const std::filesystem::path& draft,
+                                      const Speculation& speculation, const TargetModel& target) {
+  if (name == "autoregressive") return std::make_unique<AutoregressiveDecoder>();
+  if (name == "ngram") return make_ngram_decoder(speculation);
+  AERIE_CHECK(name == "eagle3", "--decoder is \"{}\": known are autoregressive, eagle3 and ngram",
+              name);
+  AERIE_CHECK(!draft.empty(), "--decoder eagle3 needs a draft: give --draft DIR");
+  return make_eagle3_decoder(load_draft(draft, target.config()), target, speculation);
+}
+
+std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
+                                             const Speculation& speculation) {
+  auto drafter = std::make_unique<Eagle3Drafter>(make_draft(draft, target), draft.vocab,
+                                                 target.dtype(), target.device());
+  return std::make_unique<SpeculativeDecoder>(std::move(drafter), speculation);
+}
+
+std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
+                                             int64_t draft_tokens) {
+  Speculation chain;
+  chain.draft_tokens = draft_tokens;
+  return make_eagle3_decoder(draft, target, chain);
+}
+
+std::unique_ptr<Decoder> make_ngram_decoder(const Speculation& speculation) {
+  Speculation chain = speculation;
+  chain.width = 1;
+  chain.nodes = 0;
+  return std::make_unique<SpeculativeDecoder>(std::make_unique<NgramDrafter>(), chain);
+}
+
+}  // namespace aerie

@@ -1,0 +1,27 @@
+// Which way of decoding a command was asked for.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "decoding/speculative.h"
+#include "draft_models/dialects.h"
+#include "target_models/model.h"
+
+namespace aerie {
+
+/// "autoregressive", "eagle3" (needs a draft) or "ngram"; `draft` is an exported directory. Throws
+/// Error for an unknown name or a missing draft.
+std::unique_ptr<Decoder> make_decoder(const std::string& name, const std::filesystem::path& draft,
+                                      const Speculation& speculation, const TargetModel& target);
+
+/// A draft made for `target`.
+std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
+                                             const Speculation& speculation);
+/// Guessing in chains of `draft_tokens`.
+std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
+                                             int64_t draft_tokens);
+/// Without a draft: guesses what followed the same words before.
+std::unique_ptr<Decoder> make_ngram_decoder(const Speculation& speculation);
+
+}  // namespace aerie

@@ -1,0 +1,117 @@
+// The table of step costs, and what adaptive depth makes of it.
+#include "decoding/step_cost.h"
+
+#include <gmock/gmock.h>
+
+#include "decoding/adaptive_depth.h"
+#include "tests/testing.h"
+
+namespace aerie {
+namespace {
+
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(StepCost, IsALineBetweenPointsAndBeyondThem) {
+  const StepCost cost({{1, 10}, {16, 10}, {32, 26}}, {{1, 1}, {11, 2}});
+  EXPECT_DOUBLE_EQ(cost.seconds(8, 0), 10);
+  EXPECT_DOUBLE_EQ(cost.seconds(24, 0), 18);
+  EXPECT_DOUBLE_EQ(cost.seconds(48, 0), 42);
+  EXPECT_DOUBLE_EQ(cost.seconds(16, 6), 11.5);
+  EXPECT_EQ(cost.rows_within(18, 0), 24);
+  EXPECT_EQ(cost.rows_within(9, 0), 0);
+}
+
+TEST(StepCost, LevelsATableThatFalls) {
+  const StepCost cost({{1, 10}, {2, 8}, {4, 12}}, {{1, 0}});
+  EXPECT_DOUBLE_EQ(cost.seconds(2, 0), 10);
+}
+
+TEST(StepCost, FollowsAMachineThatGetsSlower) {
+  StepCost cost({{1, 10}, {100, 109}}, {{1, 0}});
+  for (int i = 0; i < 200; ++i) cost.observe(11, 0, 40);
+  EXPECT_NEAR(cost.correction(), 2, 0.01);
+  EXPECT_NEAR(cost.seconds(91, 0), 200, 2);
+}
+
+TEST(StepCost, RefusesATableInDisorder) {
+  EXPECT_THAT(testing::error_of([] {
+                StepCost({{2, 1}, {1, 1}}, {{1, 1}});
+              }),
+              HasSubstr("step costs of the layers are not ascending"));
+  EXPECT_THAT(testing::error_of([] { StepCost({}, {{1, 1}}); }), HasSubstr("no entry"));
+}
+
+class Adaptive : public ::testing::Test {
+ protected:
+  std::vector<int64_t> depths(size_t sequences, const StepCost& cost, int64_t rows = 512) {
+    std::vector<Sequence> all(sequences);
+    std::vector<Sequence*> pointers;
+    for (Sequence& sequence : all) pointers.push_back(&sequence);
+    RowBudget budget{rows};
+    budget.cost = &cost;
+    std::vector<int64_t> chosen;
+    depth_.choose(pointers, std::vector<int64_t>(sequences, 5), budget, chosen);
+    return chosen;
+  }
+  void teach(double rate) {
+    for (int i = 0; i < 4000; ++i) {
+      for (int64_t depth = 0; depth < 5; ++depth) {
+        depth_.judged(depth, (i * 7919 + depth * 104729) % 1000 < 1000 * rate);
+      }
+    }
+  }
+  AdaptiveDepth depth_{5};
+  // Rows are free up to 16 and then cost a fifth of a step each.
+  const StepCost knee_{{{1, 1.0}, {16, 1.0}, {32, 4.2}}, {{1, 0.0}}};
+};
+
+TEST_F(Adaptive, GuessesDeepWhereRowsAreFreeAndNotAtAllUnderLoad) {
+  teach(0.8);
+  EXPECT_THAT(depths(1, knee_), ElementsAre(5));
+  EXPECT_THAT(depths(2, knee_), Each(5));
+  EXPECT_THAT(depths(16, knee_), Each(0));
+  // It comes back as soon as the load goes.
+  EXPECT_THAT(depths(1, knee_), ElementsAre(5));
+}
+
+TEST_F(Adaptive, BetweenTheTwoItFillsTheFreeRows) {
+  teach(0.8);
+  int64_t rows = 0;
+  for (const int64_t depth : depths(6, knee_)) rows += 1 + depth;
+  EXPECT_EQ(rows, 16);
+}
+
+TEST_F(Adaptive, StopsWhereGuessesFailAndTriesAgainLater) {
+  teach(0.0);
+  EXPECT_THAT(depths(1, knee_), ElementsAre(0));
+  int64_t tried = 0;
+  for (int i = 0; i < 3000; ++i) tried += depths(1, knee_)[0];
+  EXPECT_GT(tried, 0) << "it never looks again";
+}
+
+TEST_F(Adaptive, ASequenceThatGoesWellGetsMoreThanOneThatDoesNot) {
+  teach(0.5);
+  std::vector<Sequence> all(2);
+  all[0].stats.reached = {50, 45, 40, 38, 36};
+  all[0].stats.accepted = {45, 40, 38, 36, 34};
+  all[1].stats.reached = {50, 5, 1, 0, 0};
+  all[1].stats.accepted = {5, 1, 0, 0, 0};
+  const std::vector<Sequence*> pointers{&all[0], &all[1]};
+  RowBudget budget{8};
+  budget.cost = &knee_;
+  std::vector<int64_t> chosen;
+  depth_.choose(pointers, std::vector<int64_t>{5, 5}, budget, chosen);
+  EXPECT_GT(chosen[0], chosen[1] + 2);
+  EXPECT_LE(chosen[0] + chosen[1], 6);
+}
+
+TEST_F(Adaptive, DraftingThatCostsMoreThanItSavesIsLeft) {
+  teach(0.8);
+  for (int i = 0; i < 100; ++i) depth_.drafted(1, 1, 4.0, knee_);  // two steps a level
+  EXPECT_THAT(depths(1, knee_), ElementsAre(0));
+}
+
+}  // namespace
+}  // namespace aerie
