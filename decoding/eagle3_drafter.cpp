@@ -56,11 +56,11 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
   const bool all = rows.queries.size() == rows.tokens.size();
   const Tensor queries = all ? Tensor() : to_tensor(rows.queries, at::kLong).to(device_);
   return draft_.step(to_tensor(rows.tokens, at::kLong).to(device_), hidden,
-                     to_tensor(rows.positions, at::kLong).to(device_), queries, attend);
+                     rows.rope.tensor().to(device_), queries, attend);
 }
 
 void Eagle3Drafter::observe(std::span<const Observation> observations) {
-  Rows rows;
+  Rows rows{RopePositions(draft_.config().rope.axes())};
   std::vector<Tensor> captured;
   for (const Observation& seen : observations) {
     const int64_t count = static_cast<int64_t>(seen.next_tokens.size());
@@ -70,13 +70,13 @@ void Eagle3Drafter::observe(std::span<const Observation> observations) {
     captured.push_back(seen.captured);
     for (int64_t i = 0; i < count; ++i) {
       rows.tokens.push_back(seen.next_tokens[i]);
-      rows.positions.push_back(seen.first_position + i);
+      rows.rope.add(*seen.sequence, seen.first_position + i);
       rows.slots.push_back(PageTable::slot(*seen.sequence, seen.first_position + i));
     }
     if (!seen.guess_next) continue;
     rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()) - 1);
     rows.sequences.push_back(seen.sequence);
-    rows.kv_len.push_back(static_cast<int32_t>(rows.positions.back() + 1));
+    rows.kv_len.push_back(static_cast<int32_t>(seen.first_position + count));
   }
   if (captured.empty()) return;
   const DraftStep step = run(rows, draft_.fuse(join(captured)));
@@ -103,7 +103,7 @@ std::vector<std::vector<int32_t>> Eagle3Drafter::guess(std::span<Sequence* const
   DraftStep step{join(parts), join(normed_parts)};
   for (int64_t depth = 0;; ++depth) {
     const std::vector<int32_t> tokens = propose(step.normed);
-    Rows rows;
+    Rows rows{RopePositions(draft_.config().rope.axes())};
     std::vector<size_t> deeper;
     std::vector<int64_t> kept;
     for (size_t i = 0; i < active.size(); ++i) {
@@ -115,7 +115,7 @@ std::vector<std::vector<int32_t>> Eagle3Drafter::guess(std::span<Sequence* const
       kept.push_back(static_cast<int64_t>(i));
       rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()));
       rows.tokens.push_back(tokens[i]);
-      rows.positions.push_back(position);
+      rows.rope.add(*sequence, position);
       rows.slots.push_back(PageTable::slot(*sequence, position));
       rows.sequences.push_back(sequence);
       rows.kv_len.push_back(static_cast<int32_t>(position + 1));

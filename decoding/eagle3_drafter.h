@@ -29,9 +29,10 @@ class Eagle3Drafter : public Drafter {
   };
   // Rows of one draft forward; `sequences` and `last_positions` belong to the rows that query.
   struct Rows {
-    std::vector<int64_t> tokens, positions, slots, queries;
-    std::vector<Sequence*> sequences;
-    std::vector<int32_t> kv_len;
+    RopePositions rope;
+    std::vector<int64_t> tokens = {}, slots = {}, queries = {};
+    std::vector<Sequence*> sequences = {};
+    std::vector<int32_t> kv_len = {};
   };
   DraftStep run(const Rows& rows, const Tensor& hidden);
   std::vector<int32_t> propose(const Tensor& normed) const;

@@ -14,6 +14,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 Tensor add_rms_norm_(Tensor& residual, const Tensor& x, const Tensor& weight, double eps);
 Tensor swiglu(const Tensor& gate_up);
 Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
+Tensor segment_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts,
+                         double scale);
 
 // The plain page layout, of every pool that the CPU's bf16 kernels do not own: [pages, G,
 // kPageSize, D].

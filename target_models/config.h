@@ -15,6 +15,12 @@ struct RopeConfig {
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  ///< llama3
   int64_t original_max_position = 0;                     ///< llama3
+  /// Multi-axis RoPE (mrope): pairs of a head that follow each axis (time, height, width); []: one
+  /// axis.
+  std::vector<int64_t> sections;
+  bool interleaved = false;  ///< the axes take turns (Qwen3-VL) instead of blocks (Qwen2.5-VL)
+
+  int64_t axes() const { return sections.empty() ? 1 : static_cast<int64_t>(sections.size()); }
 };
 
 struct ModelConfig {

@@ -86,12 +86,15 @@ class DenseModel final : public TargetModel {
  private:
   void load_vocabulary(ParamStore& store);
   void check(const ForwardInput& input) const;
-  Tensor attention(int64_t index, const Tensor& x, const ForwardInput& input) const;
+  Tensor embed(const ForwardInput& input) const;
+  Tensor attention(int64_t index, const Tensor& x, const ops::RopeRows& rope,
+                   const ForwardInput& input) const;
 
   ModelConfig config_;
   Placement placement_;
   double scale_;
   ops::RopeTable rope_;
+  Tensor rope_axes_;  // [D/2] i64
   std::vector<DenseLayer> layers_;
   Tensor final_norm_;       // [C]
   Tensor embed_;            // [V,C], a view on the file where its type fits
@@ -105,7 +108,8 @@ DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& pl
       placement_(placement),
       scale_(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
       rope_(
-          make_rope_table(config_.rope, config_.head_dim, config_.max_position, placement.device)) {
+          make_rope_table(config_.rope, config_.head_dim, config_.max_position, placement.device)),
+      rope_axes_(rope_axes(config_.rope, config_.head_dim).to(placement.device)) {
   for (int64_t i = 0; i < config_.layers; ++i) {
     layers_.push_back(load_layer(store, config_, i, placement));
   }
@@ -135,8 +139,11 @@ Tensor DenseModel::head_rows(const Tensor& ids) const {
 }
 
 void DenseModel::check(const ForwardInput& input) const {
-  AERIE_CHECK(input.positions.dim() == 1 && input.positions.numel() == input.tokens.numel(),
-              "forward: positions must be [N], one for each of the {} tokens",
+  const Tensor& positions = input.positions;
+  const bool one_axis = positions.dim() == 1,
+             every_axis = positions.dim() == 2 && positions.size(0) == config_.rope.axes();
+  AERIE_CHECK((one_axis || every_axis) && positions.size(-1) == input.tokens.numel(),
+              "forward: positions must be [N] or [{},N], N the {} tokens", config_.rope.axes(),
               input.tokens.numel());
   AERIE_CHECK(!input.layout.pages.defined() || input.kv != nullptr,
               "forward: the layout has pages, but no cache (kv) was given");
@@ -147,7 +154,8 @@ void DenseModel::check(const ForwardInput& input) const {
                 fmt::join(capture, ","), config_.layers);
   }
   if (!input.positions.is_cpu()) return;
-  const int64_t* position = input.positions.const_data_ptr<int64_t>();
+  const Tensor all = positions.contiguous();
+  const int64_t* position = all.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < input.positions.numel(); ++i) {
     AERIE_CHECK(position[i] >= 0 && position[i] < config_.max_position,
                 "position {} is outside the model's context of {} tokens "
@@ -157,7 +165,8 @@ void DenseModel::check(const ForwardInput& input) const {
 }
 
 /// x [N,C] normalised -> attention output [N,C]
-Tensor DenseModel::attention(int64_t index, const Tensor& x, const ForwardInput& input) const {
+Tensor DenseModel::attention(int64_t index, const Tensor& x, const ops::RopeRows& rope,
+                             const ForwardInput& input) const {
   const DenseLayer& layer = layers_[index];
   const int64_t rows = x.size(0), heads = config_.heads, kv_heads = config_.kv_heads;
   const double eps = config_.rms_norm_eps;
@@ -168,10 +177,10 @@ Tensor DenseModel::attention(int64_t index, const Tensor& x, const ForwardInput&
   Tensor q, k;
   if (config_.qk_norm) {
     const Tensor q_heads = qkv.narrow(1, 0, heads), k_heads = qkv.narrow(1, heads, kv_heads);
-    q = ops::rope(ops::rms_norm(q_heads, layer.q_norm, eps), input.positions, rope_);
-    k = ops::rope(ops::rms_norm(k_heads, layer.k_norm, eps), input.positions, rope_);
+    q = ops::rope(ops::rms_norm(q_heads, layer.q_norm, eps), rope.positions, rope.table);
+    k = ops::rope(ops::rms_norm(k_heads, layer.k_norm, eps), rope.positions, rope.table);
   } else {  // q and k lie side by side: rotated by one call
-    const Tensor qk = ops::rope(qkv.narrow(1, 0, heads + kv_heads), input.positions, rope_);
+    const Tensor qk = ops::rope(qkv.narrow(1, 0, heads + kv_heads), rope.positions, rope.table);
     q = qk.narrow(1, 0, heads);
     k = qk.narrow(1, heads, kv_heads);
   }
@@ -187,15 +196,22 @@ Tensor DenseModel::attention(int64_t index, const Tensor& x, const ForwardInput&
   return ops::linear(mixed.view({rows, heads * config_.head_dim}), layer.o);
 }
 
+/// A fresh tensor: the residual stream is summed in place.
+Tensor DenseModel::embed(const ForwardInput& input) const {
+  if (!input.embeds.defined()) return ops::embedding(input.tokens, embed_);
+  if (!input.embed_rows.defined()) return input.embeds.clone();
+  Tensor rows = ops::embedding(input.tokens, embed_);
+  return rows.index_copy_(0, input.embed_rows, input.embeds.to(rows.scalar_type()));
+}
+
 ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   const at::NoGradGuard no_grad;
   check(input);
   const double eps = config_.rms_norm_eps;
   const auto& capture = input.capture_layers;
   ForwardOutput out;
-  // A fresh tensor: the residual stream is summed in place.
-  Tensor residual =
-      input.embeds.defined() ? input.embeds.clone() : ops::embedding(input.tokens, embed_);
+  const ops::RopeRows rope = ops::select_rope(rope_, input.positions, rope_axes_);
+  Tensor residual = embed(input);
   if (!capture.empty()) {
     const int64_t width = static_cast<int64_t>(capture.size()) * config_.hidden;
     out.captured = at::empty({residual.size(0), width}, residual.options());
@@ -204,7 +220,7 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   size_t captured = 0;
   for (int64_t i = 0; i < config_.layers; ++i) {
     const DenseLayer& layer = layers_[i];
-    x = ops::add_rms_norm_(residual, attention(i, x, input), layer.post_norm, eps);
+    x = ops::add_rms_norm_(residual, attention(i, x, rope, input), layer.post_norm, eps);
     const Tensor mlp = ops::linear(ops::swiglu(ops::linear(x, layer.gate_up)), layer.down);
     const Tensor& next_norm = i + 1 < config_.layers ? layers_[i + 1].input_norm : final_norm_;
     x = ops::add_rms_norm_(residual, mlp, next_norm, eps);

@@ -2,6 +2,7 @@
 
 #include "common/error.h"
 #include "target_models/dense.h"
+#include "target_models/vision_qwen2_5.h"
 
 namespace aerie {
 namespace {
@@ -13,6 +14,7 @@ constexpr Family kFamilies[] = {
     {"mistral", no, no, yes, no, yes, make_dense},
     {"qwen2", yes, no, yes, no, no, make_dense},  // Qwen2, Qwen2.5
     {"qwen3", no, yes, no, no, no, make_dense},
+    {"qwen2_5_vl", yes, no, yes, no, no, make_qwen2_5_vl},  // images
 };
 
 }  // namespace

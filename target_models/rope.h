@@ -18,6 +18,11 @@ RopeConfig read_rope_config(const HfJson& config);
 /// original_max_position / high_freq_factor are kept, the band between is interpolated.
 Tensor inverse_frequencies(const RopeConfig& rope, int64_t head_dim);
 
+/// [D/2] i64: the axis whose position turns each pair of a head. In blocks of `sections`, or
+/// interleaved: axis a > 0 has every third pair, from pair a on, as many as its section; axis 0 the
+/// rest. Throws Error where the sections do not fill a head.
+Tensor rope_axes(const RopeConfig& rope, int64_t head_dim);
+
 /// Angles for all positions of a model.
 ops::RopeTable make_rope_table(const RopeConfig& rope, int64_t head_dim, int64_t max_position,
                                at::Device device);
