@@ -12,7 +12,7 @@ namespace {
 MeasureAcceptance measure_with(const RunConfig& config) {
   return [decode = config.decode](const TargetModel& target, const DraftConfig& draft,
                                   const DraftParams& params, const VocabMap& vocab,
-                                  const std::vector<std::vector<int32_t>>& prompts) {
+                                  const std::vector<MediaTokens>& prompts) {
     return measure_acceptance(target, draft, params, vocab, prompts, decode.draft_tokens,
                               decode.max_new_tokens);
   };

@@ -32,8 +32,6 @@ bool says_nothing(const Json& message) {
 void check_messages(const Json& messages) {
   bool answered = false;
   for (const Json& message : messages) {
-    if (message.at("content").is_array())
-      throw RowError("image or audio part", "this run is of text only");
     if (message.at("role") != "assistant") continue;
     answered = true;
     if (says_nothing(message)) throw RowError("empty assistant turn", "");
@@ -65,9 +63,10 @@ Json parse_variables(const std::string& text) {
 }  // namespace
 
 ChatEncoder::ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
-                         ChatOptions options)
+                         ChatOptions options, const MediaProcessors& processors)
     : tokenizer_(tokenizer),
       template_(chat_template),
+      processors_(processors),
       options_(std::move(options)),
       variables_(parse_variables(options_.variables)) {
   if (!options_.assistant_header.empty()) {
@@ -116,6 +115,7 @@ EncodedChat ChatEncoder::encode(const Conversation& conversation) const {
   mark_tokens(encoding, spans, encoded);
   encoded.ids = std::move(encoding.ids);
   encoded.text = std::move(chat.text);
+  expand_media(messages, encoded);
   return encoded;
 }
 
@@ -135,17 +135,40 @@ EncodedChat ChatEncoder::encode_tokenised(const Conversation& conversation) cons
   return encoded;
 }
 
-std::vector<int32_t> ChatEncoder::encode_prompt(const Json& messages, const Json& variables) const {
+void ChatEncoder::expand_media(const Json& messages, EncodedChat& encoded) const {
+  const std::vector<MediaRef> media = media_of(messages);
+  if (media.empty() && !processors_.any()) return;
+  MediaPlaces places = place_media(encoded.ids, media, processors_);
+  encoded.ids = places.expand(encoded.ids);
+  encoded.assistant = places.expand(encoded.assistant);
+  for (auto& turn : encoded.turns) {
+    for (int32_t& edge : turn) edge = static_cast<int32_t>(places.expanded(edge));
+  }
+  encoded.media = std::move(places.spans);
+}
+
+MediaTokens ChatEncoder::encode_prompt(const Json& messages, const Json& variables) const {
   Json all = variables_;
   all.update(variables);
-  return tokenizer_.encode(template_.render(prepare(messages), true, all).text).ids;
+  return encode_prompt_text(tokenizer_, processors_,
+                            template_.render(prepare(messages), true, all).text, messages);
 }
 
 std::string ChatEncoder::fingerprint() const {
   return hash_hex(fmt::format("{} {} {} {} {}\n{}\n{}\n{}", tokenizer_.fingerprint(),
                               template_.fingerprint(), options_.last_turn_only,
                               options_.keep_reasoning, options_.variables, markers_.header,
-                              markers_.end_of_turn, markers_.forced));
+                              markers_.end_of_turn, markers_.forced) +
+                  processors_.fingerprint());
+}
+
+MediaTokens encode_prompt_text(const Tokenizer& tokenizer, const MediaProcessors& processors,
+                               const std::string& text, const Json& messages) {
+  MediaTokens prompt{tokenizer.encode(text).ids, {}};
+  const std::vector<MediaRef> media = media_of(messages);
+  if (media.empty() && !processors.any()) return prompt;
+  MediaPlaces places = place_media(prompt.ids, media, processors);
+  return {places.expand(prompt.ids), std::move(places.spans)};
 }
 
 void mark_tokens(const Encoding& encoding, const std::vector<ByteSpan>& spans,

@@ -7,6 +7,7 @@
 
 #include "data/chat_template.h"
 #include "data/conversation.h"
+#include "data/media_processor.h"
 #include "data/tokenizer.h"
 #include "data/turns.h"
 
@@ -25,21 +26,24 @@ struct EncodedChat {
   std::vector<uint8_t> assistant;  // 1: the assistant wrote this token (end of turn included)
   std::vector<std::array<int32_t, 2>> turns;  // tokens [begin, end) of each supervised turn
   std::string text;                           // empty for rows that came tokenised
+  std::vector<MediaSpan> media;               // what its placeholders stand for
 };
 
-/// Keeps references to tokenizer and template. Safe to use from several threads at once.
+/// Keeps references to tokenizer, template and processors. Safe to use from several threads at
+/// once.
 class ChatEncoder {
  public:
   /// Throws Error if the template hides its structure (see find_turn_markers).
-  ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template, ChatOptions options);
+  ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template, ChatOptions options,
+              const MediaProcessors& processors = no_media());
 
   /// A whole conversation. A token belongs to a turn if any of its bytes does. Throws RowError:
-  /// refused by the template, no or an empty assistant turn, ids out of range, image or audio
-  /// parts.
+  /// refused by the template, no or an empty assistant turn, ids out of range, media that the
+  /// target does not take or that cannot be read.
   EncodedChat encode(const Conversation& conversation) const;
   /// `messages` rendered with the generation prompt: where the model continues. Throws Error with
   /// the template's message if it refuses.
-  std::vector<int32_t> encode_prompt(const Json& messages, const Json& variables) const;
+  MediaTokens encode_prompt(const Json& messages, const Json& variables) const;
 
   const TurnMarkers& markers() const { return markers_; }
   /// Hash of all that decides ids and mask.
@@ -48,14 +52,20 @@ class ChatEncoder {
  private:
   EncodedChat encode_tokenised(const Conversation& conversation) const;
   Json prepare(const Json& messages) const;
+  void expand_media(const Json& messages, EncodedChat& encoded) const;
   std::vector<ByteSpan> spans_of(const RenderedChat& chat, const Json& messages) const;
 
   const Tokenizer& tokenizer_;
   const ChatTemplate& template_;
+  const MediaProcessors& processors_;
   ChatOptions options_;
   Json variables_;
   TurnMarkers markers_;
 };
+
+/// The ids of a rendered prompt of `messages`, with its media placed. Throws RowError as above.
+MediaTokens encode_prompt_text(const Tokenizer& tokenizer, const MediaProcessors& processors,
+                               const std::string& text, const Json& messages);
 
 /// Marks in `encoded` (offsets in bytes of a text) the tokens that touch a span.
 void mark_tokens(const Encoding& encoding, const std::vector<ByteSpan>& spans,

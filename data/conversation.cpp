@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "data/media.h"
+
 namespace aerie {
 namespace {
 
@@ -129,10 +131,11 @@ bool only_prompts(const Json& messages) {
 
 }  // namespace
 
-Conversation parse_conversation(std::string_view row) {
+Conversation parse_conversation(std::string_view row, const std::filesystem::path& directory) {
   Conversation conversation;
   try {
     parse_row(Json::parse(row), conversation);
+    resolve_media(conversation.messages, directory);
   } catch (const Json::parse_error& e) {
     throw RowError("not JSON", e.what());
   } catch (const Json::exception& e) {

@@ -1,6 +1,7 @@
 // One row of input, whatever its form, as chat messages.
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -39,8 +40,9 @@ struct Conversation {
 /// `row`: the JSON of {"conversations": [{"role"|"from", "content"|"value"}...]}, {"messages"},
 /// {"prompt", "response"}, {"prompt"}, {"turns": [user text...]} or {"input_ids", "loss_mask"},
 /// each with an optional "id". Role names of other formats (human, gpt, model...) are understood.
-/// Content given as text parts becomes one string. Throws RowError.
-Conversation parse_conversation(std::string_view row);
+/// Content given as text parts becomes one string; parts that name images or audio are resolved as
+/// in data/media.h, with relative paths taken from `directory`. Throws RowError.
+Conversation parse_conversation(std::string_view row, const std::filesystem::path& directory = {});
 
 /// The messages to answer: those before the trailing assistant turns; of rows that are user turns
 /// only (`turns`), the first user turn. Throws RowError if nothing is left.

@@ -20,7 +20,7 @@ std::vector<HiddenColumn> hidden_columns(const HiddenFormat& format) {
   const at::ScalarType states = format.int8 ? at::kChar : format.dtype;
   std::vector<HiddenColumn> columns{{"tokens", at::kInt, 0},
                                     {"loss_mask", at::kByte, 0},
-                                    {"positions", at::kInt, 0},
+                                    {"positions", at::kInt, format.axes > 1 ? format.axes : 0},
                                     {"aux", states, format.aux_width()},
                                     {"last", states, format.hidden}};
   if (format.int8) {

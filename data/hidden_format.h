@@ -10,6 +10,7 @@ namespace aerie {
 /// C hidden, A captured layers. Everything here is fixed for a whole store.
 struct HiddenFormat {
   int64_t hidden = 0, layers = 0;
+  int64_t axes = 1;                      ///< of the positions: more for multi-axis RoPE
   at::ScalarType dtype = at::kBFloat16;  ///< of the states: bfloat16 or float
   bool int8 = false;                     ///< stored as int8, with a scale a row and layer
   std::string compression = "none";      ///< none | deflate | zstd
@@ -34,7 +35,8 @@ struct HiddenColumn {
   }
 };
 
-/// The datasets of a shard: tokens [N] i32, loss_mask [N] u8, positions [N] i32, aux [N,A*C],
+/// The datasets of a shard: tokens [N] i32, loss_mask [N] u8, positions [N] i32 ([N,axes] where
+/// there are several), aux [N,A*C],
 /// last [N,C], and for int8 aux_scale [N,A] and last_scale [N] f32.
 std::vector<HiddenColumn> hidden_columns(const HiddenFormat& format);
 /// Where those stand in hidden_columns.

@@ -43,11 +43,15 @@ HiddenRows HiddenRows::slice(int64_t begin, int64_t count) const {
 std::vector<at::Tensor> to_columns(const HiddenRows& rows, const HiddenFormat& format) {
   check_states("auxiliary states", rows.aux, rows.size(), format.aux_width(), format.dtype);
   check_states("last hidden states", rows.last, rows.size(), format.hidden, format.dtype);
-  std::vector<at::Tensor> columns{rows.tokens, rows.loss_mask, rows.positions, rows.aux, rows.last};
+  at::Tensor positions = rows.positions;
+  if (positions.dim() == 1 && format.axes > 1)
+    positions = positions.unsqueeze(1).expand({-1, format.axes});
+  if (positions.dim() == 2 && format.axes == 1) positions = positions.select(1, 0);
+  std::vector<at::Tensor> columns{rows.tokens, rows.loss_mask, positions, rows.aux, rows.last};
   if (format.int8) {
     auto [aux, aux_scale] = quantize(rows.aux, format.hidden);
     auto [last, last_scale] = quantize(rows.last, format.hidden);
-    columns = {rows.tokens, rows.loss_mask, rows.positions, aux, last, aux_scale, last_scale};
+    columns = {rows.tokens, rows.loss_mask, positions, aux, last, aux_scale, last_scale};
   }
   for (at::Tensor& column : columns) column = column.contiguous();
   return columns;

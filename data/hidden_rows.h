@@ -12,7 +12,7 @@ namespace aerie {
 struct HiddenRows {
   at::Tensor tokens;     ///< [n] i32
   at::Tensor loss_mask;  ///< [n] u8: 1 where the assistant wrote the token
-  at::Tensor positions;  ///< [n] i32
+  at::Tensor positions;  ///< [n] i32, equal on all axes, or [n,axes]
   at::Tensor aux;        ///< [n,A*C] in the format's dtype
   at::Tensor last;       ///< [n,C]
 

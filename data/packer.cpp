@@ -167,7 +167,25 @@ PackedTokens Packer::gather(const Pack& pack) const {
                 out.loss_mask.mutable_data_ptr<bool>() + starts[d]);
     int64_t* positions = out.positions.mutable_data_ptr<int64_t>() + starts[d];
     std::iota(positions, positions + size, 0);
+    for (MediaSpan& span :
+         media_before(parse_media_text(document.media), starts[d + 1] - starts[d])) {
+      span.begin += starts[d];
+      out.media.push_back(std::move(span));
+    }
   }
+  return out;
+}
+
+PackedTokens pack_document(std::span<const int32_t> ids, std::vector<MediaSpan> media) {
+  const auto size = static_cast<int64_t>(ids.size());
+  PackedTokens out;
+  out.tokens = at::empty({size}, at::kLong);
+  std::copy(ids.begin(), ids.end(), out.tokens.mutable_data_ptr<int64_t>());
+  out.positions = at::arange(size, at::kLong);
+  out.q_start = at::tensor({int32_t{0}, static_cast<int32_t>(size)}, at::kInt);
+  out.loss_mask = at::zeros({size}, at::kBool);
+  out.max_len = size;
+  out.media = std::move(media);
   return out;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,12 +29,16 @@ struct Pack {
 
 /// A pack as tensors; what a forward needs.
 struct PackedTokens {
-  at::Tensor tokens;     // [N] i64
-  at::Tensor positions;  // [N] i64, from 0 in every document
-  at::Tensor q_start;    // [S+1] i32
-  at::Tensor loss_mask;  // [N] bool: written by the assistant
-  int64_t max_len = 0;   // tokens of the longest document
+  at::Tensor tokens;             // [N] i64
+  at::Tensor positions;          // [N] i64, from 0 in every document
+  at::Tensor q_start;            // [S+1] i32
+  at::Tensor loss_mask;          // [N] bool: written by the assistant
+  int64_t max_len = 0;           // tokens of the longest document
+  std::vector<MediaSpan> media;  // of all documents; `begin` counts the pack's tokens
 };
+
+/// One document alone.
+PackedTokens pack_document(std::span<const int32_t> ids, std::vector<MediaSpan> media);
 
 /// An endless, reproducible sequence of packs. Each epoch shuffles the documents and cuts them into
 /// windows; inside a window the longest documents are placed first, each into the first pack with

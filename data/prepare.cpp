@@ -133,7 +133,8 @@ PrepareReport prepare(const PrepareOptions& options) {
   AERIE_CHECK(options.max_length > 1, "data.max_length is {}: give at least 2", options.max_length);
   const Tokenizer tokenizer(options.model_dir);
   const ChatTemplate chat_template(options.model_dir);
-  const ChatEncoder encoder(tokenizer, chat_template, options.chat);
+  const MediaProcessors processors = read_media_processors(options.model_dir);
+  const ChatEncoder encoder(tokenizer, chat_template, options.chat, processors);
   const PreparedData places(options.output);
 
   PrepareReport report;

@@ -17,6 +17,7 @@ constexpr int kPipelineVersion = 1;  // raise it when the same input gives other
 
 struct Row {
   std::string text, where;
+  fs::path directory;  // of its file: where relative paths of media start
   EncodedChat encoded;
   std::string id, reason, problem;  // reason: empty for a good row
   bool truncated = false;
@@ -46,11 +47,12 @@ void cut(Row& row, int64_t limit) {
                    fmt::format("{} tokens", chat.ids.size()));
   chat.ids.resize(size);
   chat.assistant.resize(size);
+  chat.media = media_before(std::move(chat.media), static_cast<int64_t>(size));
 }
 
 void encode_row(Row& row, const ChatEncoder& encoder, int64_t limit) {
   try {
-    const Conversation conversation = parse_conversation(row.text);
+    const Conversation conversation = parse_conversation(row.text, row.directory);
     row.id = conversation.id.empty() ? row.where : conversation.id;
     row.encoded = encoder.encode(conversation);
     cut(row, limit);
@@ -78,6 +80,7 @@ class SplitWriter {
         Row row;
         row.text = text;
         row.where = fmt::format("{}:{}", input.string(), line);
+        row.directory = fs::absolute(input).parent_path();
         batch_.push_back(std::move(row));
         if (batch_.size() == kBatch) flush();
       });
@@ -108,7 +111,7 @@ class SplitWriter {
       if (examples_.size() < kExamples) examples_.push_back(row.where + ": " + row.problem);
       return;
     }
-    shards_.add(row.encoded.ids, row.encoded.assistant, row.id);
+    shards_.add(row.encoded.ids, row.encoded.assistant, row.id, row.encoded.media);
     lengths_.push_back(static_cast<int64_t>(row.encoded.ids.size()));
     ++report_.documents;
     report_.tokens += lengths_.back();

@@ -38,6 +38,11 @@ void check_starts(std::span<const int64_t> starts, size_t size, const Safetensor
               file.path().string(), name);
 }
 
+std::span<const char> characters(const SafetensorsFile& file, const char* name) {
+  const std::span<const uint8_t> bytes = values<uint8_t>(file, name);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 nlohmann::json read_index(const fs::path& file) {
   AERIE_CHECK(fs::exists(file), "{} does not exist: run aerie prepare", file.string());
   const nlohmann::json index = nlohmann::json::parse(read_file(file), nullptr, false);
@@ -52,10 +57,19 @@ fs::path shard_name(int64_t number) { return fmt::format("shard-{:05}.safetensor
 
 TokenShards::Shard TokenShards::open_shard(const fs::path& path) {
   SafetensorsFile file(path);
-  Shard shard{file, values<int32_t>(file, "ids"),   values<uint8_t>(file, "assistant"),
-              {},   values<int64_t>(file, "start"), values<int64_t>(file, "name_start")};
-  const std::span<const uint8_t> names = values<uint8_t>(file, "names");
-  shard.names = {reinterpret_cast<const char*>(names.data()), names.size()};
+  Shard shard{file,
+              values<int32_t>(file, "ids"),
+              values<uint8_t>(file, "assistant"),
+              characters(file, "names"),
+              {},
+              values<int64_t>(file, "start"),
+              values<int64_t>(file, "name_start"),
+              {}};
+  if (file.contains("media")) {
+    shard.media = characters(file, "media");
+    shard.media_start = values<int64_t>(file, "media_start");
+    check_starts(shard.media_start, shard.media.size(), file, "media_start");
+  }
   check_starts(shard.start, shard.ids.size(), file, "start");
   check_starts(shard.name_start, shard.names.size(), file, "name_start");
   AERIE_CHECK(
@@ -89,10 +103,13 @@ Document TokenShards::operator[](int64_t document) const {
   const auto i = static_cast<size_t>(index);
   const auto begin = static_cast<size_t>(shard.start[i]);
   const size_t size = static_cast<size_t>(shard.start[i + 1]) - begin;
-  const auto name = static_cast<size_t>(shard.name_start[i]);
-  return {shard.ids.subspan(begin, size),
-          shard.assistant.subspan(begin, size),
-          {shard.names.data() + name, static_cast<size_t>(shard.name_start[i + 1]) - name}};
+  const auto text = [i](std::span<const char> all, std::span<const int64_t> starts) {
+    if (starts.empty()) return std::string_view();
+    return std::string_view(all.data(), all.size())
+        .substr(static_cast<size_t>(starts[i]), static_cast<size_t>(starts[i + 1] - starts[i]));
+  };
+  return {shard.ids.subspan(begin, size), shard.assistant.subspan(begin, size),
+          text(shard.names, shard.name_start), text(shard.media, shard.media_start)};
 }
 
 ShardWriter::ShardWriter(const fs::path& directory, int64_t shard_tokens)
@@ -101,14 +118,16 @@ ShardWriter::ShardWriter(const fs::path& directory, int64_t shard_tokens)
 }
 
 void ShardWriter::add(std::span<const int32_t> ids, std::span<const uint8_t> assistant,
-                      std::string_view name) {
+                      std::string_view name, std::span<const MediaSpan> media) {
   AERIE_CHECK(ids.size() == assistant.size(), "document {}: {} ids and {} mask entries", name,
               ids.size(), assistant.size());
   ids_.insert(ids_.end(), ids.begin(), ids.end());
   assistant_.insert(assistant_.end(), assistant.begin(), assistant.end());
   names_ += name;
+  media_ += media_text(media);
   start_.push_back(static_cast<int64_t>(ids_.size()));
   name_start_.push_back(static_cast<int64_t>(names_.size()));
+  media_start_.push_back(static_cast<int64_t>(media_.size()));
   supervised_ += std::count(assistant.begin(), assistant.end(), uint8_t{1});
   if (static_cast<int64_t>(ids_.size()) >= shard_tokens_) flush();
 }
@@ -116,18 +135,23 @@ void ShardWriter::add(std::span<const int32_t> ids, std::span<const uint8_t> ass
 void ShardWriter::flush() {
   documents_ += static_cast<int64_t>(start_.size()) - 1;
   tokens_ += static_cast<int64_t>(ids_.size());
-  std::vector<uint8_t> names(names_.begin(), names_.end());
+  std::vector<uint8_t> names(names_.begin(), names_.end()), media(media_.begin(), media_.end());
   // Widest first: every tensor is then aligned.
-  write_safetensors(directory_ / shard_name(shards_++), {{"start", as_tensor(start_)},
-                                                         {"name_start", as_tensor(name_start_)},
-                                                         {"ids", as_tensor(ids_)},
-                                                         {"assistant", as_tensor(assistant_)},
-                                                         {"names", as_tensor(names)}});
+  std::vector<std::pair<std::string, at::Tensor>> tensors{{"start", as_tensor(start_)},
+                                                          {"name_start", as_tensor(name_start_)}};
+  if (!media.empty()) tensors.emplace_back("media_start", as_tensor(media_start_));
+  tensors.emplace_back("ids", as_tensor(ids_));
+  tensors.emplace_back("assistant", as_tensor(assistant_));
+  tensors.emplace_back("names", as_tensor(names));
+  if (!media.empty()) tensors.emplace_back("media", as_tensor(media));
+  write_safetensors(directory_ / shard_name(shards_++), tensors);
   ids_.clear();
   assistant_.clear();
   names_.clear();
+  media_.clear();
   start_.assign(1, 0);
   name_start_.assign(1, 0);
+  media_start_.assign(1, 0);
 }
 
 void ShardWriter::finish(const std::string& key) {

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/media.h"
 #include "data/safetensors.h"
 
 namespace aerie {
@@ -18,6 +19,7 @@ struct Document {
   std::span<const int32_t> ids;
   std::span<const uint8_t> assistant;  // 1: written by the assistant
   std::string_view name;               // the row's id, else file:line
+  std::string_view media;              // what some ids stand for: parse_media_text
 
   int64_t size() const { return static_cast<int64_t>(ids.size()); }
 };
@@ -40,8 +42,9 @@ class TokenShards {
     SafetensorsFile file;
     std::span<const int32_t> ids;
     std::span<const uint8_t> assistant;
-    std::span<const char> names;
+    std::span<const char> names, media;
     std::span<const int64_t> start, name_start;  // [documents + 1]
+    std::span<const int64_t> media_start;        // [documents + 1]; empty: a shard without media
   };
   static Shard open_shard(const std::filesystem::path& file);
 
@@ -56,7 +59,8 @@ class ShardWriter {
  public:
   explicit ShardWriter(const std::filesystem::path& directory,
                        int64_t shard_tokens = int64_t{1} << 26);
-  void add(std::span<const int32_t> ids, std::span<const uint8_t> assistant, std::string_view name);
+  void add(std::span<const int32_t> ids, std::span<const uint8_t> assistant, std::string_view name,
+           std::span<const MediaSpan> media = {});
   /// Writes the last shard and the index with `key`. Throws Error if there are no documents.
   void finish(const std::string& key);
 
@@ -67,8 +71,8 @@ class ShardWriter {
   int64_t shard_tokens_;
   std::vector<int32_t> ids_;
   std::vector<uint8_t> assistant_;
-  std::vector<int64_t> start_{0}, name_start_{0};
-  std::string names_;
+  std::vector<int64_t> start_{0}, name_start_{0}, media_start_{0};
+  std::string names_, media_;
   int64_t shards_ = 0, documents_ = 0, tokens_ = 0, supervised_ = 0;
 };
 

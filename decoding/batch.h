@@ -11,7 +11,7 @@ namespace aerie {
 /// Rows that one sequence feeds in one forward.
 struct Chunk {
   std::vector<int32_t> tokens;
-  std::vector<int32_t> positions;   ///< logical: what RoPE sees
+  std::vector<int32_t> positions;   ///< among the sequence's tokens; what RoPE sees follows from it
   std::vector<int32_t> parents;     ///< tree: row before each row, -1: the cache. []: one chain
   std::vector<int32_t> logit_rows;  ///< rows whose logits are read, ascending
   bool prompt = false;              ///< tokens that are known already: all of its rows stay
@@ -30,8 +30,9 @@ struct Batch {
 };
 
 /// Sequences need pages for all rows: row r of a chunk goes to the slot of token committed + r.
+/// `axes`: of the target's RoPE.
 Batch build_batch(std::span<Sequence* const> sequences, std::span<const Chunk> chunks,
-                  at::Device device);
+                  at::Device device, int64_t axes = 1);
 
 /// Page ids [S,P] i32, padded with 0, wide enough for the longest of `kv_lens`.
 Tensor page_matrix(std::span<Sequence* const> sequences, std::span<const int32_t> kv_lens);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/media.h"
 #include "draft_models/acceptance.h"
 #include "draft_models/draft.h"
 #include "target_models/model.h"
@@ -51,11 +52,11 @@ struct BenchFlags : TreeFlags {
 };
 void bench_command(const BenchFlags& flags);
 
-/// Greedy chain acceptance of a draft on prompts (token ids): what the trainer's evaluation calls
+/// Greedy chain acceptance of a draft on prompts: what the trainer's evaluation calls
 /// through main().
 Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,
                               const DraftParams& params, const VocabMap& vocab,
-                              const std::vector<std::vector<int32_t>>& prompts,
-                              int64_t draft_tokens, int64_t max_new_tokens);
+                              const std::vector<MediaTokens>& prompts, int64_t draft_tokens,
+                              int64_t max_new_tokens);
 
 }  // namespace aerie

@@ -63,7 +63,7 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
   const bool all = rows.queries.size() == rows.tokens.size();
   const Tensor queries = all ? Tensor() : to_tensor(rows.queries, at::kLong).to(device_);
   return draft_.step(to_tensor(rows.tokens, at::kLong).to(device_), hidden,
-                     to_tensor(rows.positions, at::kLong).to(device_), queries, attend);
+                     rows.rope.tensor().to(device_), queries, attend);
 }
 
 void Eagle3Drafter::observe(std::span<const Observation> observations) {
@@ -94,14 +94,14 @@ void Eagle3Drafter::observe(std::span<const Observation> observations) {
 // Puts the kept rows of the tracks into the cache and learns where their next guesses start.
 void Eagle3Drafter::write(std::span<Track* const> tracks) {
   if (tracks.empty()) return;
-  Rows rows;
+  Rows rows{RopePositions(draft_.config().rope.axes())};
   std::vector<Tensor> captured;
   std::vector<Sequence*> sequences;
   for (Track* track : tracks) {
     captured.insert(captured.end(), track->captured.begin(), track->captured.end());
     for (const int32_t token : track->next_tokens) {
       rows.tokens.push_back(token);
-      rows.positions.push_back(track->cached);
+      rows.rope.add(*track->sequence, track->cached);
       rows.slots.push_back(PageTable::slot(*track->sequence, track->cached));
       ++track->cached;
     }
@@ -164,7 +164,7 @@ void Eagle3Drafter::guess_chains(std::span<Track* const> tracks, std::span<const
   DraftStep step{join(parts), join(normed_parts)};
   for (int64_t depth = 0;; ++depth) {
     const std::vector<int32_t> tokens = propose(step.normed);
-    Rows rows;
+    Rows rows{RopePositions(draft_.config().rope.axes())};
     std::vector<size_t> deeper;
     std::vector<Sequence*> sequences;
     std::vector<int64_t> kept;
@@ -180,7 +180,7 @@ void Eagle3Drafter::guess_chains(std::span<Track* const> tracks, std::span<const
       kept.push_back(static_cast<int64_t>(i));
       rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()));
       rows.tokens.push_back(tokens[i]);
-      rows.positions.push_back(position);
+      rows.rope.add(*track.sequence, position);
       rows.slots.push_back(PageTable::slot(*track.sequence, position));
       rows.kv_len.push_back(static_cast<int32_t>(position + 1));
     }

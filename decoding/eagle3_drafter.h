@@ -40,9 +40,10 @@ class Eagle3Drafter : public Drafter {
   };
   /// Rows of one draft forward; `pages` and `kv_len` belong to the rows that query.
   struct Rows {
-    std::vector<int64_t> tokens, positions, slots, queries;
-    std::vector<int32_t> kv_len;
-    Tensor pages;
+    RopePositions rope;
+    std::vector<int64_t> tokens = {}, slots = {}, queries = {};
+    std::vector<int32_t> kv_len = {};
+    Tensor pages = {};
   };
   /// A sequence's tree while it grows, and the rows of the last draft step that belong to it.
   struct Branching {

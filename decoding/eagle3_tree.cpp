@@ -79,7 +79,7 @@ int64_t Eagle3Drafter::branch_slot(const BranchPages& room, size_t tree, int64_t
 // outputs of their parents.
 DraftStep Eagle3Drafter::feed_frontiers(std::vector<Branching>& trees, const BranchPages& room,
                                         const DraftStep& before) {
-  Rows rows;
+  Rows rows{RopePositions(draft_.config().rope.axes())};
   std::vector<int64_t> parents, from, to;
   std::vector<std::vector<int32_t>> pages;
   for (size_t t = 0; t < trees.size(); ++t) {
@@ -102,7 +102,7 @@ DraftStep Eagle3Drafter::feed_frontiers(std::vector<Branching>& trees, const Bra
       parents.push_back(parent_row + origin);
       rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()));
       rows.tokens.push_back(each.tree.token(branch));
-      rows.positions.push_back(position);
+      rows.rope.add(sequence, position);
       rows.slots.push_back(branch_slot(room, t, branch, offset + level - 1));
       rows.kv_len.push_back(static_cast<int32_t>(position + 1));
       pages.emplace_back(sequence.pages.begin(), sequence.pages.begin() + tail_page);

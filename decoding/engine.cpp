@@ -54,7 +54,8 @@ bool Engine::step(const OnTokens& on_tokens) {
   const double proposed = seconds_now();
   const double drafting = decoder_.draft_seconds() - draft_before;
   write(step);
-  Batch batch = build_batch(step.sequences, step.chunks, target_.device());
+  Batch batch =
+      build_batch(step.sequences, step.chunks, target_.device(), target_.config().rope.axes());
   const double built = seconds_now();
   const ForwardOutput output = forward(batch);
   const double answered = seconds_now();
@@ -107,6 +108,7 @@ Engine::Step Engine::plan_once() {
                 rows - budget.rows);
   }
   for (const PromptCut& cut : scheduler_.cut_prompts(rows, logit_rows)) {
+    encode_media(*cut.sequence, target_);
     step.sequences.push_back(cut.sequence);
     step.chunks.push_back(known_chunk(*cut.sequence, cut.sequence->committed, cut.rows));
     step.chunks.back().prompt = true;

@@ -8,13 +8,14 @@ namespace aerie {
 
 Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,
                               const DraftParams& params, const VocabMap& vocab,
-                              const std::vector<std::vector<int32_t>>& prompts,
-                              int64_t draft_tokens, int64_t max_new_tokens) {
+                              const std::vector<MediaTokens>& prompts, int64_t draft_tokens,
+                              int64_t max_new_tokens) {
   constexpr int64_t kConcurrency = 8;
   std::vector<Request> requests;
-  for (const std::vector<int32_t>& prompt : prompts) {
+  for (const MediaTokens& prompt : prompts) {
     Request request;
-    request.prompt = prompt;
+    request.prompt = prompt.ids;
+    request.media = prompt.media;
     request.max_new_tokens = max_new_tokens;
     request.stop_tokens = target.config().eos_tokens;
     requests.push_back(std::move(request));

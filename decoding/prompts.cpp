@@ -10,11 +10,12 @@ namespace aerie {
 std::vector<PromptRow> read_prompts(const std::filesystem::path& file, int64_t limit) {
   std::vector<PromptRow> rows;
   std::unordered_map<std::string, int> seen;
+  const std::filesystem::path directory = std::filesystem::absolute(file).parent_path();
   for_each_row(file, [&](std::string_view text, int64_t line) {
     if (limit > 0 && static_cast<int64_t>(rows.size()) >= limit) return;
     PromptRow row;
     try {
-      row.conversation = parse_conversation(text);
+      row.conversation = parse_conversation(text, directory);
     } catch (const RowError& error) {
       fail("{}:{}: {}", file.string(), line, error.what());
     }

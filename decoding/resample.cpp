@@ -57,6 +57,9 @@ Request Resampler::next_request(const Work& work) const {
   Request request = make_request(target_, id, target_.encode(messages, conversation.variables),
                                  {flags_.max_new_tokens, flags_.temperature, flags_.seed, false});
   check_request(request, target_.model->config());
+  // A piece of media that cannot be used is this row's failure, not the run's.
+  if (!request.media.empty())
+    request.encoded = target_.model->encode(pack_document(request.prompt, request.media));
   return request;
 }
 
@@ -112,6 +115,7 @@ std::vector<Request> Resampler::sizes(const std::vector<PromptRow>& rows) const 
     int64_t length = flags_.max_new_tokens * std::max<int64_t>(1, answer_count(conversation));
     for (const Json& message : conversation.messages) {
       length += static_cast<int64_t>(message.dump().size()) / 2 + 16;  // two bytes a token at least
+      if (message.at("content").is_array()) length = context;  // media say nothing of theirs
     }
     request.max_new_tokens = std::min(length, context);
     largest.push_back(std::move(request));

@@ -1,5 +1,7 @@
 #include "decoding/sequence.h"
 
+#include <ATen/ops/stack.h>
+
 namespace aerie {
 
 std::string to_string(FinishReason reason) {
@@ -14,6 +16,39 @@ std::string to_string(FinishReason reason) {
       break;
   }
   return "running";
+}
+
+int64_t Sequence::rope_position(int64_t index, int64_t axis) const {
+  const Tensor& positions = request.encoded.positions;
+  if (!positions.defined() || positions.dim() == 1) return index;
+  const int64_t rows = positions.size(1);
+  return index < rows ? positions.const_data_ptr<int64_t>()[axis * rows + index]
+                      : index + rope_ahead;
+}
+
+void RopePositions::add(const Sequence& sequence, int64_t index) {
+  for (size_t axis = 0; axis < axes_.size(); ++axis) {
+    axes_[axis].push_back(sequence.rope_position(index, static_cast<int64_t>(axis)));
+    differ_ = differ_ || axes_[axis].back() != axes_[0].back();
+  }
+}
+
+Tensor RopePositions::tensor() const {
+  std::vector<Tensor> rows;
+  for (const auto& axis : axes_) {
+    rows.push_back(at::tensor(axis, at::kLong));
+    if (!differ_) return rows[0];
+  }
+  return at::stack(rows);
+}
+
+void encode_media(Sequence& sequence, const TargetModel& target) {
+  Request& request = sequence.request;
+  if (request.media.empty()) return;
+  if (!request.encoded.positions.defined())
+    request.encoded = target.encode(pack_document(request.prompt, request.media));
+  const Tensor& positions = request.encoded.positions;
+  sequence.rope_ahead = positions.max().item<int64_t>() + 1 - positions.size(-1);
 }
 
 }  // namespace aerie

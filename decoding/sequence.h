@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "data/media.h"
+#include "target_models/model.h"
+
 namespace aerie {
 
 /// How the next token is drawn from a row of logits; applied in the order of the fields.
@@ -17,6 +20,8 @@ struct SamplingParams {
 
 struct Request {
   std::vector<int32_t> prompt;
+  std::vector<MediaSpan> media;  ///< what some of its tokens stand for
+  EncodedSample encoded;         ///< of a prompt with media; empty: the engine does it
   SamplingParams sampling;
   int64_t max_new_tokens = 256;
   std::vector<int64_t> stop_tokens;  ///< end of sequence; the one that is hit is part of the output
@@ -50,6 +55,7 @@ struct Sequence {
   FinishReason finish = FinishReason::kRunning;
   int64_t last_served = 0;  ///< step number; the longest waiting goes first
   DraftStats stats;
+  int64_t rope_ahead = 0;  ///< RoPE position of an output token, less its index: media shift it
 
   int64_t known() const { return static_cast<int64_t>(tokens.size()); }
   int64_t prompt_tokens() const { return static_cast<int64_t>(request.prompt.size()); }
@@ -58,8 +64,26 @@ struct Sequence {
   int64_t remaining() const { return request.max_new_tokens - new_tokens(); }
   /// Most rows this sequence can ever have in the cache.
   int64_t max_tokens() const { return prompt_tokens() + request.max_new_tokens; }
+  /// What RoPE sees of the token at `index`, on one axis.
+  int64_t rope_position(int64_t index, int64_t axis) const;
   /// The prompt is not through yet, or was evicted: more than the last token is missing.
   bool catching_up() const { return committed < prompt_tokens() || known() - committed > 1; }
 };
+
+/// Collects the RoPE positions of rows: [N], or [X,N] once a row's differ between the axes.
+class RopePositions {
+ public:
+  explicit RopePositions(int64_t axes) : axes_(static_cast<size_t>(axes)) {}
+  void add(const Sequence& sequence, int64_t index);
+  Tensor tensor() const;
+
+ private:
+  std::vector<std::vector<int64_t>> axes_;
+  bool differ_ = false;
+};
+
+/// Takes the sequence's media to the model, if that has not been done. Throws Error as
+/// TargetModel::encode.
+void encode_media(Sequence& sequence, const TargetModel& target);
 
 }  // namespace aerie

@@ -5,6 +5,7 @@
 
 #include "common/error.h"
 #include "common/files.h"
+#include "data/chat_encoder.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
 
@@ -29,6 +30,7 @@ TextTarget::TextTarget(const std::filesystem::path& directory, const std::string
                        const std::string& dtype)
     : tokenizer(directory),
       chat(directory),
+      processors(read_media_processors(directory)),
       model(load_target(directory, parse_device(device), parse_dtype(dtype))) {
   AERIE_CHECK(tokenizer.vocab_size() <= model->config().vocab,
               "{}: the tokenizer has {} ids and the model's embedding {} rows: they belong to "
@@ -36,18 +38,19 @@ TextTarget::TextTarget(const std::filesystem::path& directory, const std::string
               directory.string(), tokenizer.vocab_size(), model->config().vocab);
 }
 
-std::vector<int32_t> TextTarget::encode(const Json& messages, const Json& variables) const {
-  return tokenizer.encode(chat.render(messages, true, variables).text).ids;
+MediaTokens TextTarget::encode(const Json& messages, const Json& variables) const {
+  return encode_prompt_text(tokenizer, processors, chat.render(messages, true, variables).text,
+                            messages);
 }
 
-std::vector<int32_t> TextTarget::encode_prompt(const Conversation& conversation) const {
+MediaTokens TextTarget::encode_prompt(const Conversation& conversation) const {
   if (!conversation.tokenised()) {
     return encode(prompt_messages(conversation), conversation.variables);
   }
   const auto& mask = conversation.loss_mask;
   const auto answer = std::find(mask.begin(), mask.end(), uint8_t{1});
   const auto begin = conversation.input_ids.begin();
-  return {begin, begin + (answer - mask.begin())};
+  return {{begin, begin + (answer - mask.begin())}, {}};
 }
 
 int64_t TextTarget::pages_for(std::span<const Request> requests, int64_t concurrency) const {
@@ -62,10 +65,11 @@ int64_t TextTarget::pages_for(std::span<const Request> requests, int64_t concurr
   return std::max(largest, std::min(wanted, memory / page_bytes));
 }
 
-Request make_request(const TextTarget& target, const std::string& id, std::vector<int32_t> prompt,
+Request make_request(const TextTarget& target, const std::string& id, MediaTokens prompt,
                      const RequestRule& rule) {
   Request request;
-  request.prompt = std::move(prompt);
+  request.prompt = std::move(prompt.ids);
+  request.media = std::move(prompt.media);
   request.max_new_tokens = rule.max_new_tokens;
   request.sampling.temperature = rule.temperature;
   request.sampling.seed = hash_bytes(fmt::format("{}/{}", rule.seed, id));

@@ -1,4 +1,5 @@
-// A target with its words: model, tokenizer and chat template of one Hugging Face directory.
+// A target with its words: model, tokenizer, chat template and preprocessors of one Hugging Face
+// directory.
 #pragma once
 #include <filesystem>
 #include <memory>
@@ -6,6 +7,7 @@
 #include <vector>
 
 #include "data/chat_template.h"
+#include "data/media_processor.h"
 #include "data/tokenizer.h"
 #include "decoding/decoders.h"
 #include "decoding/engine.h"
@@ -19,10 +21,11 @@ struct TextTarget {
   TextTarget(const std::filesystem::path& directory, const std::string& device,
              const std::string& dtype);
 
-  /// Messages rendered up to where the assistant speaks, as ids. `variables`: the template's.
-  std::vector<int32_t> encode(const Json& messages, const Json& variables) const;
+  /// Messages rendered up to where the assistant speaks, as ids, with their media placed.
+  /// `variables`: the template's.
+  MediaTokens encode(const Json& messages, const Json& variables) const;
   /// What the row asks first; of tokenised rows the ids before the first supervised one.
-  std::vector<int32_t> encode_prompt(const Conversation& conversation) const;
+  MediaTokens encode_prompt(const Conversation& conversation) const;
   /// An output as text, special tokens left out.
   std::string decode(std::span<const int32_t> tokens) const {
     return tokenizer.decode(tokens, true);
@@ -32,6 +35,7 @@ struct TextTarget {
 
   Tokenizer tokenizer;
   ChatTemplate chat;
+  MediaProcessors processors;
   std::unique_ptr<TargetModel> model;
 };
 
@@ -44,7 +48,7 @@ struct RequestRule {
 };
 /// The seed of a request is a function of the command's seed and the row's id: its output does not
 /// depend on what else is run.
-Request make_request(const TextTarget& target, const std::string& id, std::vector<int32_t> prompt,
+Request make_request(const TextTarget& target, const std::string& id, MediaTokens prompt,
                      const RequestRule& rule);
 /// One for the prompt of each row. Throws Error naming the row.
 std::vector<Request> make_requests(const TextTarget& target, const std::vector<PromptRow>& rows,

@@ -73,9 +73,10 @@ class Eagle3Draft {
 
   /// captured [N,A*C] -> g [N,C]
   Tensor fuse(const Tensor& captured) const;
-  /// tokens, positions [N] i64, hidden [N,C] (g, or the previous step's hidden). Keys and values
-  /// are made for every row; queries, MLP and output only for `rows` [R] i64 (undefined: all):
-  /// prompts in decoding and unsupervised rows in training need no more.
+  /// tokens, positions [N] i64 ([3,N] where the target's axes differ), hidden [N,C] (g, or the
+  /// previous step's hidden). Keys and values are made for every row; queries, MLP and output only
+  /// for `rows` [R] i64 (undefined: all): prompts in decoding and unsupervised rows in training
+  /// need no more.
   DraftStep step(const Tensor& tokens, const Tensor& hidden, const Tensor& positions,
                  const Tensor& rows, const Attend& attend) const;
   /// normed [R,C] -> logits over the draft vocabulary [R,W] f32
@@ -89,6 +90,7 @@ class Eagle3Draft {
   DraftConfig config_;
   Tensor embed_;  // [V,C]
   ops::RopeTable rope_;
+  Tensor rope_axes_;  // [D/2] i64
   ops::LinearWeight fc_, q_, kv_, o_, gate_up_, down_, head_;
   Tensor input_norm_, hidden_norm_, post_norm_, final_norm_;  // [C]
   at::ScalarType compute_ = at::kBFloat16;

@@ -44,6 +44,10 @@ ordered_json rope_json(const RopeConfig& rope, bool with_theta) {
   if (rope.type == "llama3" || rope.type == "yarn") {
     json["original_max_position_embeddings"] = rope.original_max_position;
   }
+  if (rope.axes() > 1) {
+    json["mrope_section"] = rope.sections;
+    json["mrope_interleaved"] = rope.interleaved;
+  }
   return json;
 }
 
@@ -146,7 +150,7 @@ std::vector<int64_t> config_json::written_ids(const DraftConfig& config, LayerId
 }
 
 ordered_json config_json::shape(const DraftConfig& config) {
-  const bool scaled = config.rope.type != "default";
+  const bool scaled = config.rope.type != "default" || config.rope.axes() > 1;
   return {{"hidden_size", config.hidden},
           {"intermediate_size", config.intermediate},
           {"num_attention_heads", config.heads},

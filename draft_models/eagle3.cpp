@@ -31,6 +31,7 @@ Eagle3Draft::Eagle3Draft(DraftConfig config, Tensor embed_weight)
       "another target",
       config_.vocab, config_.hidden, fmt::join(embed_.sizes(), ","));
   rope_ = make_rope_table(config_.rope, config_.head_dim, config_.max_position, embed_.device());
+  rope_axes_ = rope_axes(config_.rope, config_.head_dim).to(embed_.device());
 }
 
 Eagle3Draft::Eagle3Draft(DraftConfig config, const DraftParams& params, Tensor embed_weight,
@@ -103,10 +104,14 @@ DraftStep Eagle3Draft::step(const Tensor& tokens, const Tensor& hidden, const Te
   const Tensor u = at::cat(
       {ops::rms_norm(embedded, input_norm_, eps), ops::rms_norm(hidden, hidden_norm_, eps)}, 1);
   const auto kv = ops::linear(u, kv_).split(kv_heads * dim, 1);
-  const Tensor k = ops::rope(kv[0].view({-1, kv_heads, dim}), positions, rope_);
+  // A draft of one axis beside a target of several counts time, as the servers have it.
+  const bool plain = positions.dim() == 1 || config_.rope.axes() > 1;
+  const ops::RopeRows rope =
+      ops::select_rope(rope_, plain ? positions : positions.select(0, 0), rope_axes_);
+  const Tensor k = ops::rope(kv[0].view({-1, kv_heads, dim}), rope.positions, rope.table);
   const Tensor v = kv[1].view({-1, kv_heads, dim});
-  const Tensor q =
-      ops::rope(ops::linear(selected(u), q_).view({-1, heads, dim}), selected(positions), rope_);
+  const Tensor q = ops::rope(ops::linear(selected(u), q_).view({-1, heads, dim}),
+                             selected(rope.positions), rope.table);
   const Tensor mixed = attend(q, k, v).reshape({-1, heads * dim});
 
   const Tensor after_attention = selected(hidden) + ops::linear(mixed, o_);

@@ -53,6 +53,9 @@ void refuse_what_cannot_run(const DraftConfig& draft, const LlamaCppTarget& targ
               "llama.cpp passes an unfilled buffer without a word: train one with earlier "
               "draft.layer_ids",
               draft.capture_layers.back());
+  AERIE_CHECK(draft.rope.axes() == 1,
+              "the draft's RoPE has several axes (mrope), which llama.cpp's drafts have not: serve "
+              "it with vLLM or SGLang");
   const std::string& rope = draft.rope.type;
   AERIE_CHECK(rope == "default" || rope == "linear" || rope == "llama3",
               "rope_type \"{}\" cannot be written for llama.cpp (default, linear and llama3 can)",

@@ -1,5 +1,8 @@
 #include "kernels/composed.h"
 
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include "common/threads.h"
 #include "kernels/cpu/cpu_ops.h"
 
 #include <limits>
@@ -104,6 +107,26 @@ Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table) {
   const Tensor first = halves[0] * cos - halves[1] * sin;
   const Tensor second = halves[1] * cos + halves[0] * sin;
   return at::cat({first, second}, -1).to(x.scalar_type());
+}
+
+Tensor segment_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts,
+                         double scale) {
+  Tensor out = at::empty(q.sizes(), q.options());
+  const int32_t* start = starts.const_data_ptr<int32_t>();
+  const int64_t heads = q.size(1), segments = starts.numel() - 1;
+  // A head of a segment is a piece of work: few windows or few heads still fill the threads.
+  parallel_for(0, segments * heads, 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t s = i / heads, head = i % heads;
+      const auto part = [&](const Tensor& x) {
+        return x.slice(0, start[s], start[s + 1]).select(1, head).unsqueeze(0).unsqueeze(0);
+      };
+      part(out).copy_(at::scaled_dot_product_attention(part(q), part(k), part(v), std::nullopt, 0.0,
+                                                       false, scale));
+    }
+  });
+  return out;
 }
 
 void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v,

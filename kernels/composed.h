@@ -17,6 +17,8 @@ Tensor geglu(const Tensor& gate_up);
 Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
                const std::vector<Expert>& experts);
 Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
+Tensor segment_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts,
+                         double scale);
 
 // The plain page layout, of every pool that the CPU's bf16 kernels do not own: [pages, G,
 // kPageSize, D].

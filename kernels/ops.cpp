@@ -222,6 +222,16 @@ Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table) {
   return composed::rope(x, positions, table);
 }
 
+RopeRows select_rope(const RopeTable& table, const Tensor& positions, const Tensor& axis_of) {
+  check_type("select_rope", "positions", positions, at::kLong);
+  if (positions.dim() == 1) return {table, positions};
+  check_shape("select_rope", "positions", positions, {-1, -1});
+  check_shape("select_rope", "axis_of", axis_of, {table.cos.size(1)});
+  const Tensor rows = positions.index_select(0, axis_of).t().contiguous();  // [N,D/2]
+  return {{table.cos.gather(0, rows), table.sin.gather(0, rows)},
+          at::arange(positions.size(1), positions.options())};
+}
+
 KvPool make_kv_pool(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim,
                     at::ScalarType dtype, at::Device device) {
   AERIE_CHECK(layers > 0 && pages > 0 && kv_heads > 0 && head_dim > 0,
@@ -278,6 +288,21 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
     return cuda_ops().ragged_attention(q, pool, layer, layout, scale);
   }
   return composed::ragged_attention(q, pool, layer, layout, scale, window);
+}
+
+Tensor segment_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts,
+                         double scale) {
+  check_float("segment_attention", "q", q);
+  check_shape("segment_attention", "q", q, {-1, -1, -1});
+  check_shape("segment_attention", "k", k, q.sizes());
+  check_shape("segment_attention", "v", v, q.sizes());
+  check_shape("segment_attention", "starts", starts, {-1});
+  check_type("segment_attention", "starts", starts, at::kInt);
+  AERIE_CHECK(starts.is_cpu() && starts.numel() > 0 &&
+                  starts.const_data_ptr<int32_t>()[starts.numel() - 1] == q.size(0),
+              "segment_attention: starts must be on the CPU and end at the {} rows of q",
+              q.size(0));
+  return composed::segment_attention(q, k, v, starts, scale);
 }
 
 }  // namespace aerie::ops

@@ -70,6 +70,16 @@ RopeTable make_rope_table(const Tensor& inverse_frequencies, int64_t max_positio
 /// x [N,heads,D] rotated (half-split pairs, as HF Llama) by positions [N] i64. [grad]
 Tensor rope(const Tensor& x, const Tensor& positions, const RopeTable& table);
 
+/// A table and the rows of it that positions of several axes select.
+struct RopeRows {
+  RopeTable table;
+  Tensor positions;  ///< [N] i64
+};
+/// Multi-axis RoPE: pair j of a row takes its angle from the row's position on axis axis_of[j].
+/// positions [X,N] i64, axis_of [D/2] i64 -> a table of N rows, made once for all layers. Plain
+/// positions [N], equal on every axis, select from `table` itself.
+RopeRows select_rope(const RopeTable& table, const Tensor& positions, const Tensor& axis_of);
+
 /// Makes room for `pages` pages. `dtype` bf16 or f32.
 KvPool make_kv_pool(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim,
                     at::ScalarType dtype, at::Device device);
@@ -88,6 +98,11 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
 /// [N,G,D], q_start [S+1] i32 -> [N,H,D].
 Tensor packed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_start,
                         double scale, int64_t window = 0);
+
+/// Attention within segments in which every row sees every row (towers of images and audio),
+/// without cache. q, k, v [N,H,D], starts [S+1] i32 ascending from 0 to N, on the CPU -> [N,H,D].
+Tensor segment_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& starts,
+                         double scale);
 
 /// Attention of one training-time-test step: row i of q sits at base row rows[i]
 /// and attends (a) base keys j <= rows[i] of its document and (b) its own key of each earlier step,

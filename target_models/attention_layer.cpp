@@ -20,16 +20,15 @@ void load_head_norms(AttentionLayer& layer, ParamStore& store, const ModelConfig
 
 /// Queries [N,H,D] and keys [N,G,D] of qkv [N,H+2G,D]: normalised where the model does, turned.
 std::pair<Tensor, Tensor> turned(const AttentionLayer& layer, const ModelConfig& c,
-                                 const ops::RopeTable& rope, const Tensor& qkv,
-                                 const Tensor& positions) {
+                                 const ops::RopeRows& rope, const Tensor& qkv) {
   const double eps = c.rms_norm_eps;
   if (c.qk_norm == QkNorm::kBeforeRope) {
     const Tensor q = ops::rms_norm(qkv.narrow(1, 0, c.heads), layer.q_norm, eps);
     const Tensor k = ops::rms_norm(qkv.narrow(1, c.heads, c.kv_heads), layer.k_norm, eps);
-    return {ops::rope(q, positions, rope), ops::rope(k, positions, rope)};
+    return {ops::rope(q, rope.positions, rope.table), ops::rope(k, rope.positions, rope.table)};
   }
   // q and k lie side by side: turned by one call
-  const Tensor qk = ops::rope(qkv.narrow(1, 0, c.heads + c.kv_heads), positions, rope);
+  const Tensor qk = ops::rope(qkv.narrow(1, 0, c.heads + c.kv_heads), rope.positions, rope.table);
   const Tensor q = qk.narrow(1, 0, c.heads), k = qk.narrow(1, c.heads, c.kv_heads);
   if (c.qk_norm == QkNorm::kNone) return {q, k};
   return {ops::rms_norm(q, layer.q_norm, eps), ops::rms_norm(k, layer.k_norm, eps)};
@@ -57,13 +56,12 @@ AttentionLayer load_attention(ParamStore& store, const ModelConfig& c, int64_t i
 }
 
 Tensor attend(const AttentionLayer& layer, const ModelConfig& c, int64_t index,
-              const ops::RopeTable& rope, const Tensor& positions, const Tensor& x,
-              const ForwardInput& input) {
+              const ops::RopeRows& rope, const Tensor& x, const ForwardInput& input) {
   const int64_t rows = x.size(0);
   Tensor qkv = ops::linear(x, layer.qkv);
   if (layer.qkv_bias.defined()) qkv.add_(layer.qkv_bias);
   qkv = qkv.view({rows, c.heads + 2 * c.kv_heads, c.head_dim});
-  const auto [q, k] = turned(layer, c, rope, qkv, positions);
+  const auto [q, k] = turned(layer, c, rope, qkv);
   const Tensor v = qkv.narrow(1, c.heads + c.kv_heads, c.kv_heads);
 
   Tensor mixed;

@@ -20,9 +20,7 @@ AttentionLayer load_attention(ParamStore& store, const ModelConfig& config, int6
                               const std::string& prefix, const Placement& placement);
 
 /// x [N,C] normalised -> [N,C]; appends to `input.kv` as layer `index` where there are pages.
-/// `positions` [N] i64 select the rows of `rope`.
 Tensor attend(const AttentionLayer& layer, const ModelConfig& config, int64_t index,
-              const ops::RopeTable& rope, const Tensor& positions, const Tensor& x,
-              const ForwardInput& input);
+              const ops::RopeRows& rope, const Tensor& x, const ForwardInput& input);
 
 }  // namespace aerie

@@ -100,19 +100,24 @@ ModelConfig model_config_from(const HfJson& file) {
   ModelConfig config;
   config.model_type = file.require<std::string>("model_type");
   const Family& family = find_family(config.model_type, file.where());
-  refuse_unsupported(file, family);
-  read_shapes(file, family, config);
+  // Models with towers keep the language model's keys in a section, or, in files of transformers 4,
+  // among their own.
+  const HfJson text = file.has("text_config") ? file.section("text_config") : file;
+  refuse_unsupported(text, family);
+  read_shapes(text, family, config);
   config.architecture = read_architecture(file);
-  config.rms_norm_eps = file.require<double>("rms_norm_eps");
-  config.rope = read_rope_config(file);
+  config.rms_norm_eps = text.require<double>("rms_norm_eps");
+  config.rope = read_rope_config(text);
   // The class default of most families.
-  config.tied_head = file.find<bool>("tie_word_embeddings").value_or(false);
+  config.tied_head = file.find<bool>("tie_word_embeddings")
+                         .value_or(text.find<bool>("tie_word_embeddings").value_or(false));
   config.qkv_bias = family.qkv_bias;
   config.qk_norm = family.qk_norm;
-  config.eos_tokens =
-      file.find<std::vector<int64_t>>("eos_token_id").value_or(std::vector<int64_t>{});
-  if (family.read != nullptr) family.read(file, config);
-  if (!config.gemma.on) require_llama_body(file, family);
+  config.eos_tokens = (file.has("eos_token_id") ? file : text)
+                          .find<std::vector<int64_t>>("eos_token_id")
+                          .value_or(std::vector<int64_t>{});
+  if (family.read != nullptr) family.read(text, config);
+  if (!config.gemma.on) require_llama_body(text, family);
   return config;
 }
 

@@ -82,12 +82,13 @@ class DenseModel final : public TargetModel {
  private:
   void load_vocabulary(ParamStore& store);
   void check(const ForwardInput& input) const;
-  Tensor embedded(const ForwardInput& input) const;
+  Tensor embed(const ForwardInput& input) const;
 
   ModelConfig config_;
   Placement placement_;
   double embed_scale_ = 1;
   ops::RopeTable rope_, local_rope_;
+  Tensor rope_axes_;  // [D/2] i64
   std::vector<DenseLayer> layers_;
   Tensor final_norm_;              // [C]
   Tensor embed_;                   // [V,C], a view on the file where its type fits
@@ -100,7 +101,8 @@ DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& pl
     : config_(std::move(config)),
       placement_(placement),
       rope_(
-          make_rope_table(config_.rope, config_.head_dim, config_.max_position, placement.device)) {
+          make_rope_table(config_.rope, config_.head_dim, config_.max_position, placement.device)),
+      rope_axes_(rope_axes(config_.rope, config_.head_dim).to(placement.device)) {
   if (config_.gemma.on) {
     local_rope_ = make_rope_table(config_.gemma.local_rope, config_.head_dim, config_.max_position,
                                   placement.device);
@@ -137,8 +139,11 @@ Tensor DenseModel::head_rows(const Tensor& ids) const {
 }
 
 void DenseModel::check(const ForwardInput& input) const {
-  AERIE_CHECK(input.positions.dim() == 1 && input.positions.numel() == input.tokens.numel(),
-              "forward: positions must be [N], one for each of the {} tokens",
+  const Tensor& positions = input.positions;
+  const bool one_axis = positions.dim() == 1,
+             every_axis = positions.dim() == 2 && positions.size(0) == config_.rope.axes();
+  AERIE_CHECK((one_axis || every_axis) && positions.size(-1) == input.tokens.numel(),
+              "forward: positions must be [N] or [{},N], N the {} tokens", config_.rope.axes(),
               input.tokens.numel());
   AERIE_CHECK(!input.layout.pages.defined() || input.kv != nullptr,
               "forward: the layout has pages, but no cache (kv) was given");
@@ -149,7 +154,8 @@ void DenseModel::check(const ForwardInput& input) const {
                 fmt::join(capture, ","), config_.layers);
   }
   if (!input.positions.is_cpu()) return;
-  const int64_t* position = input.positions.const_data_ptr<int64_t>();
+  const Tensor all = positions.contiguous();
+  const int64_t* position = all.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < input.positions.numel(); ++i) {
     AERIE_CHECK(position[i] >= 0 && position[i] < config_.max_position,
                 "position {} is outside the model's context of {} tokens "
@@ -159,10 +165,12 @@ void DenseModel::check(const ForwardInput& input) const {
 }
 
 /// A fresh tensor: the residual stream is summed in place.
-Tensor DenseModel::embedded(const ForwardInput& input) const {
-  if (input.embeds.defined()) return input.embeds.clone();
+Tensor DenseModel::embed(const ForwardInput& input) const {
+  if (input.embeds.defined() && !input.embed_rows.defined()) return input.embeds.clone();
   Tensor rows = ops::embedding(input.tokens, embed_);
-  return embed_scale_ == 1 ? rows : rows.mul_(embed_scale_);
+  if (embed_scale_ != 1) rows.mul_(embed_scale_);
+  if (!input.embeds.defined()) return rows;
+  return rows.index_copy_(0, input.embed_rows, input.embeds.to(rows.scalar_type()));
 }
 
 ForwardOutput DenseModel::forward(const ForwardInput& input) const {
@@ -171,7 +179,9 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   const double eps = config_.rms_norm_eps;
   const auto& capture = input.capture_layers;
   ForwardOutput out;
-  Tensor residual = embedded(input);
+  const ops::RopeRows rope = ops::select_rope(rope_, input.positions, rope_axes_);
+  const ops::RopeRows local_rope{local_rope_, input.positions};
+  Tensor residual = embed(input);
   if (!capture.empty()) {
     const int64_t width = static_cast<int64_t>(capture.size()) * config_.hidden;
     out.captured = at::empty({residual.size(0), width}, residual.options());
@@ -180,8 +190,8 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   size_t captured = 0;
   for (int64_t i = 0; i < config_.layers; ++i) {
     const DenseLayer& layer = layers_[i];
-    const ops::RopeTable& rope = layer.local_rope ? local_rope_ : rope_;
-    Tensor mixed = attend(layer.attention, config_, i, rope, input.positions, x, input);
+    Tensor mixed =
+        attend(layer.attention, config_, i, layer.local_rope ? local_rope : rope, x, input);
     if (config_.gemma.on) mixed = ops::rms_norm(mixed, layer.attention_out_norm, eps);
     x = ops::add_rms_norm_(residual, mixed, layer.post_norm, eps);
     Tensor mlp = layer.feed_forward(x);

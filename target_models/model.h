@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "data/packer.h"
 #include "kernels/ops.h"
 #include "kernels/ragged.h"
 #include "target_models/config.h"
@@ -14,13 +15,20 @@ namespace aerie {
 /// Rows of one forward pass; letters as in kernels/ops.h.
 struct ForwardInput {
   Tensor tokens;         ///< [N] i64
-  Tensor positions;      ///< [N] i64; [3,N] for multi-axis RoPE
-  Tensor embeds;         ///< [N,C] optional: used in place of the lookup of `tokens`, for all rows
+  Tensor positions;      ///< [N] i64; [3,N] where the axes of a multi-axis RoPE differ
+  Tensor embeds;         ///< [M,C] optional: used in place of the lookup of `tokens`
+  Tensor embed_rows;     ///< [M] i64 ascending: the rows that `embeds` are of; undefined: all
   RaggedLayout layout;   ///< without `pages`: packed documents, causal within each
   KvPool* kv = nullptr;  ///< required with `layout.pages`
   std::vector<int64_t>
       capture_layers;  ///< 0-based ids, output of layer i, ascending; [] captures nothing
   Tensor logit_rows;   ///< [R] i64 rows to project to the vocabulary; undefined: none
+};
+
+/// What `encode` makes of documents: what a forward takes beside their tokens.
+struct EncodedSample {
+  Tensor positions;           ///< as ForwardInput::positions
+  Tensor embeds, embed_rows;  ///< as in ForwardInput; undefined where there is no media
 };
 
 struct ForwardOutput {
@@ -42,6 +50,10 @@ struct LastLayer {
 class TargetModel {
  public:
   virtual ~TargetModel() = default;
+  /// Documents with their media -> positions and, in the rows that media stand at, the features of
+  /// the model's towers. Throws Error naming the file for media that the model does not take, that
+  /// cannot be read, or that have another size than when they were placed.
+  virtual EncodedSample encode(const PackedTokens& documents) const;
   virtual ForwardOutput forward(const ForwardInput& input) const = 0;
   virtual const ModelConfig& config() const = 0;
   virtual const Tensor& embed_weight() const = 0;     ///< [V,C], shared with the draft

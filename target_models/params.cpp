@@ -45,7 +45,7 @@ ParamStore::ParamStore(const fs::path& directory) : directory_(directory) {
 void ParamStore::open(const fs::path& file) {
   files_.emplace_back(file);
   for (const std::string& name : files_.back().names()) {
-    const bool added = place_.emplace(name, files_.size() - 1).second;
+    const bool added = place_.emplace(name, Place{files_.size() - 1, name}).second;
     AERIE_CHECK(added, "{}: tensor \"{}\" is in {} too: remove one of the files", file.string(),
                 name, file_of(name));
   }
@@ -59,25 +59,38 @@ void ParamStore::check_index(const fs::path& index) const {
   }
 }
 
+void ParamStore::rename_prefix(const std::string& prefix, const std::string& as) {
+  std::map<std::string, Place> renamed;
+  for (auto& [name, place] : place_) {
+    const std::string known = name.starts_with(prefix) ? as + name.substr(prefix.size()) : name;
+    AERIE_CHECK(renamed.emplace(known, std::move(place)).second,
+                "{}: tensors \"{}\" and \"{}\" are the same one: the file was written wrongly",
+                directory_.string(), known, name);
+  }
+  place_ = std::move(renamed);
+}
+
 std::vector<std::string> ParamStore::names() const {
   std::vector<std::string> all;
-  for (const auto& [name, file] : place_) all.push_back(name);
+  for (const auto& [name, place] : place_) all.push_back(name);
   return all;
 }
 
 std::vector<int64_t> ParamStore::shape_of(const std::string& name) const {
-  return files_[place_.at(name)].info(name).shape;
+  const Place& place = place_.at(name);
+  return files_[place.file].info(place.name).shape;
 }
 
 std::string ParamStore::file_of(const std::string& name) const {
-  return files_.at(place_.at(name)).path().string();
+  return files_.at(place_.at(name).file).path().string();
 }
 
 Tensor ParamStore::take(const std::string& name, at::IntArrayRef shape) {
   AERIE_CHECK(has(name),
               "{}: tensor \"{}\" [{}] is missing: the weights do not belong to this config.json",
               directory_.string(), name, fmt::join(shape, ","));
-  Tensor tensor = files_[place_.at(name)].tensor(name);
+  const Place& place = place_.at(name);
+  Tensor tensor = files_[place.file].tensor(place.name);
   AERIE_CHECK(tensor.sizes() == shape,
               "{}: tensor \"{}\" has shape [{}] where config.json implies [{}]: the weights do not "
               "belong to this config.json",
@@ -86,11 +99,14 @@ Tensor ParamStore::take(const std::string& name, at::IntArrayRef shape) {
   return tensor;
 }
 
-void ParamStore::drop(const std::string& name) const { files_[place_.at(name)].drop(name); }
+void ParamStore::drop(const std::string& name) const {
+  const Place& place = place_.at(name);
+  files_[place.file].drop(place.name);
+}
 
 void ParamStore::finish(const std::function<bool(const std::string&)>& allowed) const {
   std::vector<std::string> left;
-  for (const auto& [name, file] : place_) {
+  for (const auto& [name, place] : place_) {
     if (taken_.count(name) == 0 && !allowed(name)) left.push_back(name);
   }
   AERIE_CHECK(left.empty(),

@@ -19,6 +19,11 @@ class ParamStore {
   /// Throws Error for a missing, truncated or contradictory file.
   explicit ParamStore(const std::filesystem::path& directory);
 
+  const std::filesystem::path& directory() const { return directory_; }
+  /// Tensors whose names begin with `prefix` are known with `as` in its place from now on: models
+  /// with towers store the language model of another family under a prefix of their own.
+  void rename_prefix(const std::string& prefix, const std::string& as);
+
   bool has(const std::string& name) const { return place_.count(name) != 0; }
   std::vector<std::string> names() const;
   std::vector<int64_t> shape_of(const std::string& name) const;
@@ -37,9 +42,13 @@ class ParamStore {
   void open(const std::filesystem::path& file);
   void check_index(const std::filesystem::path& index) const;
 
+  struct Place {
+    size_t file;
+    std::string name;  // in the file
+  };
   std::filesystem::path directory_;
   std::vector<SafetensorsFile> files_;
-  std::map<std::string, size_t> place_;  // name -> file
+  std::map<std::string, Place> place_;  // by the name that callers use
   std::set<std::string> taken_;
 };
 

@@ -3,6 +3,7 @@
 #include "common/error.h"
 #include "target_models/gemma3.h"
 #include "target_models/moe.h"
+#include "target_models/vision_qwen2_5.h"
 
 namespace aerie {
 namespace {
@@ -18,6 +19,10 @@ constexpr Family kFamilies[] = {
     {.model_type = "qwen3_moe", .qk_norm = before, .read = read_moe},
     {.model_type = "hunyuan_v1_dense", .qk_norm = after, .kv_heads_from_heads = true},
     {.model_type = "gemma3_text", .qk_norm = before, .read = read_gemma3},
+    {.model_type = "qwen2_5_vl",  // images
+     .qkv_bias = true,
+     .head_dim_from_hidden = true,
+     .make = make_qwen2_5_vl},
 };
 
 }  // namespace

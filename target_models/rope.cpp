@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "target_models/hf_json.h"
 
@@ -15,8 +16,9 @@ constexpr std::string_view kSupported = "supported types: default, linear, dynam
 
 /// The object that holds the type, "rope_type" or, in older files, "type".
 std::string rope_type(const HfJson& section) {
-  if (const auto type = section.find<std::string>("rope_type")) return *type;
-  return section.find<std::string>("type").value_or("default");
+  const auto type = section.find<std::string>("rope_type");
+  const std::string name = type ? *type : section.find<std::string>("type").value_or("default");
+  return name == "mrope" ? "default" : name;  // its sections tell
 }
 
 void check_type(const std::string& type, const HfJson& section) {
@@ -76,6 +78,15 @@ void read_scaling(const HfJson& section, const HfJson& config, RopeConfig& rope)
   }
 }
 
+void read_axes(const HfJson& section, RopeConfig& rope) {
+  rope.sections =
+      section.find<std::vector<int64_t>>("mrope_section").value_or(std::vector<int64_t>{});
+  rope.interleaved = section.find<bool>("mrope_interleaved").value_or(false);
+  AERIE_CHECK(rope.sections.empty() || rope.sections.size() == 3,
+              "{}: \"mrope_section\" must name three sections: time, height, width",
+              section.where());
+}
+
 void refuse_partial_rotation(const HfJson& section) {
   const double share = section.find<double>("partial_rotary_factor").value_or(1.0);
   AERIE_CHECK(share == 1.0,
@@ -126,6 +137,7 @@ RopeConfig read_rope_section(const HfJson& section, const HfJson& config, double
   refuse_partial_rotation(section);
   rope.theta = section.find<double>("rope_theta").value_or(theta);
   read_scaling(section, config, rope);
+  read_axes(section, rope);
   AERIE_CHECK(rope.theta > 0, "{}: \"rope_theta\" is {} and must be above 0", section.where(),
               rope.theta);
   return rope;
@@ -143,6 +155,27 @@ RopeConfig read_rope_config(const HfJson& config) {
   }
   const HfJson nothing(nlohmann::json::object(), config.where());
   return read_rope_section(nothing, config, theta);
+}
+
+Tensor rope_axes(const RopeConfig& rope, int64_t head_dim) {
+  const int64_t pairs = head_dim / 2, axes = rope.axes();
+  Tensor axis_of = at::zeros({pairs}, at::kLong);
+  if (axes == 1) return axis_of;
+  const int64_t sum = std::accumulate(rope.sections.begin(), rope.sections.end(), int64_t{0});
+  AERIE_CHECK(sum == pairs, "mrope_section [{}] must add up to {}, half of head_dim {}",
+              fmt::join(rope.sections, ","), pairs, head_dim);
+  int64_t* axis = axis_of.mutable_data_ptr<int64_t>();
+  int64_t begin = 0;
+  for (int64_t a = 0; a < axes; ++a) {
+    const int64_t size = rope.sections[static_cast<size_t>(a)];
+    if (!rope.interleaved) {
+      std::fill_n(axis + begin, size, a);
+    } else {
+      for (int64_t i = 0; a > 0 && i < size && i * axes + a < pairs; ++i) axis[i * axes + a] = a;
+    }
+    begin += size;
+  }
+  return axis_of;
 }
 
 Tensor inverse_frequencies(const RopeConfig& rope, int64_t head_dim) {

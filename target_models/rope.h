@@ -28,6 +28,11 @@ Tensor inverse_frequencies(const RopeConfig& rope, int64_t head_dim);
 /// What multiplies cos and sin: yarn's attention factor (arXiv 2309.00071, 3.4), else 1.
 double attention_scaling(const RopeConfig& rope);
 
+/// [D/2] i64: the axis whose position turns each pair of a head. In blocks of `sections`, or
+/// interleaved: axis a > 0 has every third pair, from pair a on, as many as its section; axis 0 the
+/// rest. Throws Error where the sections do not fill a head.
+Tensor rope_axes(const RopeConfig& rope, int64_t head_dim);
+
 /// Angles for all positions of a model.
 ops::RopeTable make_rope_table(const RopeConfig& rope, int64_t head_dim, int64_t max_position,
                                at::Device device);

@@ -7,17 +7,18 @@
 #include <vector>
 
 #include "configs/run_config.h"
+#include "data/media.h"
 #include "draft_models/acceptance.h"
 #include "draft_models/draft.h"
 #include "target_models/model.h"
 
 namespace aerie {
 
-/// Greedy chain acceptance of a draft on held-out prompts (token ids). The trainer knows no
+/// Greedy chain acceptance of a draft on held-out prompts. The trainer knows no
 /// decoder: main() hands this in.
 using MeasureAcceptance =
     std::function<Acceptance(const TargetModel&, const DraftConfig&, const DraftParams&,
-                             const VocabMap&, const std::vector<std::vector<int32_t>>& prompts)>;
+                             const VocabMap&, const std::vector<MediaTokens>& prompts)>;
 
 struct TrainFlags {
   std::string resume = "auto";               ///< auto | never | a checkpoint directory

@@ -14,7 +14,7 @@ using at::Tensor;
 /// Documents packed into N rows, with what the target says about each row.
 struct TrainBatch {
   Tensor tokens;        ///< [N] i64
-  Tensor positions;     ///< [N] i64, from 0 in every document
+  Tensor positions;     ///< [N] i64, from 0 in every document; [3,N] where the target's axes differ
   Tensor q_start;       ///< [S+1] i32: rows of document s are [q_start[s], q_start[s+1])
   Tensor loss_mask;     ///< [N] bool: the row's token was produced by the assistant
   Tensor captured;      ///< [N,A*C] outputs of the captured layers, side by side

@@ -7,15 +7,20 @@ namespace aerie {
 TrainBatch run_target(const TargetModel& target, const std::vector<int64_t>& capture_layers,
                       const PackedTokens& packed) {
   const at::NoGradGuard no_grad;
+  const EncodedSample encoded = target.encode(packed);
   ForwardInput input;
   input.tokens = packed.tokens.to(target.device());
-  input.positions = packed.positions.to(target.device());
+  input.positions = encoded.positions.to(target.device());
+  if (encoded.embeds.defined()) {
+    input.embeds = encoded.embeds;
+    input.embed_rows = encoded.embed_rows.to(target.device());
+  }
   input.layout.q_start = packed.q_start.to(target.device());
   input.layout.max_q = input.layout.max_kv = packed.max_len;
   input.capture_layers = capture_layers;
   ForwardOutput output = target.forward(input);
   return {packed.tokens,
-          packed.positions,
+          encoded.positions,
           packed.q_start,
           packed.loss_mask,
           output.captured,

@@ -39,6 +39,7 @@ HiddenFormat hidden_format(const RunConfig& config, const DraftConfig& draft,
   HiddenFormat format;
   format.hidden = draft.target_hidden;
   format.layers = static_cast<int64_t>(draft.capture_layers.size());
+  format.axes = draft.rope.axes();
   format.dtype = dtype;
   format.int8 = config.hidden_states.precision == "int8";
   format.compression = config.hidden_states.compression;

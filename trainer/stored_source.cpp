@@ -67,7 +67,7 @@ TrainBatch StoredSource::from_store(const Ahead& ahead) const {
   const PackedTokens& packed = ahead.tokens;
   check_tokens(*ahead.rows, packed, store_);
   return {packed.tokens,
-          packed.positions,
+          packed.media.empty() ? packed.positions : ahead.rows->positions.to(at::kLong).t(),
           packed.q_start,
           packed.loss_mask,
           ahead.rows->aux.to(device_),
@@ -141,8 +141,10 @@ void check_complete(const HiddenStore& store, const std::vector<DocumentRows>& w
 }
 
 HiddenRows to_hidden_rows(const TrainBatch& batch) {
-  return {batch.tokens.to(at::kInt), batch.loss_mask.to(at::kByte), batch.positions.to(at::kInt),
-          batch.captured.cpu(), batch.last_hidden.cpu()};
+  const Tensor positions = batch.positions.to(at::kInt);
+  return {batch.tokens.to(at::kInt), batch.loss_mask.to(at::kByte),
+          positions.dim() == 1 ? positions : positions.t(), batch.captured.cpu(),
+          batch.last_hidden.cpu()};
 }
 
 }  // namespace aerie

@@ -35,14 +35,15 @@ void refuse_what_is_not_there(const RunConfig& config) {
 }
 
 /// Token ids of the held-out documents up to their first assistant token.
-std::vector<std::vector<int32_t>> heldout_prompts(const TokenShards& shards, int64_t count) {
-  std::vector<std::vector<int32_t>> prompts;
+std::vector<MediaTokens> heldout_prompts(const TokenShards& shards, int64_t count) {
+  std::vector<MediaTokens> prompts;
   for (int64_t d = 0; d < shards.size() && static_cast<int64_t>(prompts.size()) < count; ++d) {
     const Document document = shards[d];
     const auto answer = std::find(document.assistant.begin(), document.assistant.end(), 1);
     if (answer == document.assistant.begin()) continue;  // nothing to start from
     const auto length = answer - document.assistant.begin();
-    prompts.emplace_back(document.ids.begin(), document.ids.begin() + length);
+    prompts.push_back({{document.ids.begin(), document.ids.begin() + length},
+                       media_before(parse_media_text(document.media), length)});
   }
   return prompts;
 }

@@ -21,8 +21,8 @@ struct TrainerParts {
   DraftConfig draft;
   VocabMap vocab;
   HiddenStateSource& train;
-  HiddenStateSource* heldout = nullptr;       ///< none: no evaluation
-  std::vector<std::vector<int32_t>> prompts;  ///< held-out prompts to decode; none: not measured
+  HiddenStateSource* heldout = nullptr;  ///< none: no evaluation
+  std::vector<MediaTokens> prompts;      ///< held-out prompts to decode; none: not measured
   MeasureAcceptance measure;
   RunFacts facts;  ///< what a resumed run must agree on
   at::ScalarType dtype = at::kBFloat16;

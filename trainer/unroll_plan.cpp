@@ -45,7 +45,7 @@ void choose_base_rows(const Indices& depths, const Tensor& q_start, Indices& bas
 
 /// One depth of the unroll; `alive` holds the previous depth's rows and becomes this one's.
 UnrollPlan::Depth plan_depth(int64_t k, const Indices& depths, const Indices& base_rows,
-                             const int64_t* tokens, const int64_t* positions, Indices& alive) {
+                             const int64_t* tokens, const Tensor& positions, Indices& alive) {
   Indices rows, survivors, ids, places;
   for (size_t i = 0; i < alive.size(); ++i) {
     const int64_t t = base_rows[alive[i]];
@@ -53,28 +53,27 @@ UnrollPlan::Depth plan_depth(int64_t k, const Indices& depths, const Indices& ba
     rows.push_back(alive[i]);
     survivors.push_back(static_cast<int64_t>(i));
     ids.push_back(tokens[t + 1 + k]);
-    places.push_back(positions[t] + k);
+    places.push_back(t);
   }
   UnrollPlan::Depth depth;
   depth.count = static_cast<int64_t>(rows.size());
   depth.rows = to_tensor(rows);
   if (k > 0 && rows.size() < alive.size()) depth.survivors = to_tensor(survivors);
   depth.tokens = to_tensor(ids);
-  depth.positions = to_tensor(places);
+  depth.positions = positions.index_select(-1, to_tensor(places)) + k;
   alive = std::move(rows);
   return depth;
 }
 
 /// Depth 0 makes keys and values of every base row, so it reads every base row's token.
-void read_every_base_row(const Indices& base_rows, const int64_t* tokens, const int64_t* positions,
+void read_every_base_row(const Indices& base_rows, const int64_t* tokens, const Tensor& positions,
                          UnrollPlan::Depth& depth) {
-  Indices ids, places;
+  Indices ids;
   for (const int64_t t : base_rows) {
     ids.push_back(tokens[t + 1]);  // exists: a training row of the document is at or behind t
-    places.push_back(positions[t]);
   }
   depth.tokens = to_tensor(ids);
-  depth.positions = to_tensor(places);
+  depth.positions = positions.index_select(-1, to_tensor(base_rows));
 }
 
 /// Row t at depth k is labelled by the target's distribution behind x_{t+1+k}.
@@ -104,11 +103,10 @@ void choose_teacher_rows(const Indices& base_rows, int64_t batch_rows, UnrollPla
 UnrollPlan plan_unroll(const Tensor& tokens, const Tensor& positions, const Tensor& loss_mask,
                        const Tensor& q_start, int64_t unroll) {
   AERIE_CHECK(unroll >= 1, "train.unroll is {}: at least one depth is needed", unroll);
-  AERIE_CHECK(loss_mask.numel() == tokens.numel() && positions.numel() == tokens.numel(),
+  AERIE_CHECK(loss_mask.numel() == tokens.numel() && positions.size(-1) == tokens.numel(),
               "plan_unroll: {} tokens, {} positions, {} mask values; they must agree",
-              tokens.numel(), positions.numel(), loss_mask.numel());
+              tokens.numel(), positions.size(-1), loss_mask.numel());
   const int64_t* ids = tokens.data_ptr<int64_t>();
-  const int64_t* places = positions.data_ptr<int64_t>();
   const Indices depths = trained_depths(loss_mask, q_start, unroll);
 
   UnrollPlan plan;
@@ -117,9 +115,9 @@ UnrollPlan plan_unroll(const Tensor& tokens, const Tensor& positions, const Tens
   Indices alive(base_rows.size());
   for (size_t i = 0; i < alive.size(); ++i) alive[i] = static_cast<int64_t>(i);
   for (int64_t k = 0; k < unroll; ++k) {
-    UnrollPlan::Depth depth = plan_depth(k, depths, base_rows, ids, places, alive);
+    UnrollPlan::Depth depth = plan_depth(k, depths, base_rows, ids, positions, alive);
     if (depth.count == 0) break;
-    if (k == 0) read_every_base_row(base_rows, ids, places, depth);
+    if (k == 0) read_every_base_row(base_rows, ids, positions, depth);
     plan.depths.push_back(std::move(depth));
   }
   choose_teacher_rows(base_rows, tokens.numel(), plan);

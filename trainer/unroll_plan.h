@@ -17,11 +17,12 @@ using at::Tensor;
 /// the last row of a prompt is the first one that trains.
 struct UnrollPlan {
   struct Depth {
-    Tensor rows;        ///< [R] i64 ascending: the training rows, as indices into the base rows
-    Tensor survivors;   ///< [R] i64: the same rows as indices into the previous depth's; undefined
-                        ///< at depth 0, and where every row of the previous depth survives
-    Tensor tokens;      ///< [R] i64 x_{t+1+k}; at depth 0 [B], of every base row
-    Tensor positions;   ///< [R] i64 position of t, plus k; at depth 0 [B]
+    Tensor rows;       ///< [R] i64 ascending: the training rows, as indices into the base rows
+    Tensor survivors;  ///< [R] i64: the same rows as indices into the previous depth's; undefined
+                       ///< at depth 0, and where every row of the previous depth survives
+    Tensor tokens;     ///< [R] i64 x_{t+1+k}; at depth 0 [B], of every base row
+    Tensor
+        positions;  ///< [R] i64 position of t, plus k; at depth 0 [B]; [3,R], [3,B] as the batch's
     int64_t count = 0;  ///< R
   };
   Tensor base_rows;  ///< [B] i64: the batch rows that give keys and values, ascending. A document's
@@ -34,7 +35,8 @@ struct UnrollPlan {
   int64_t pairs = 0;    ///< M: what the loss is normalised by
 };
 
-/// tokens, positions [N] i64, loss_mask [N] bool, q_start [S+1] i32, all on the CPU; `unroll` = K.
+/// tokens [N], positions [N] or [3,N] i64, loss_mask [N] bool, q_start [S+1] i32, all on the CPU;
+/// `unroll` = K.
 UnrollPlan plan_unroll(const Tensor& tokens, const Tensor& positions, const Tensor& loss_mask,
                        const Tensor& q_start, int64_t unroll);
 

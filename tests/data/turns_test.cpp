@@ -266,7 +266,7 @@ TEST(Turns, PromptsContinueWhereTheAnswerBegins) {
   const ChatEncoder encoder(smollm2(), chat_template, {});
   Conversation conversation = conversation_of(kTwoTurns);
   const EncodedChat chat = encoder.encode(conversation);
-  const auto prompt = encoder.encode_prompt(prompt_messages(conversation), Json::object());
+  const auto prompt = encoder.encode_prompt(prompt_messages(conversation), Json::object()).ids;
   ASSERT_EQ(prompt.size(), static_cast<size_t>(chat.turns.back()[0]));
   EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), chat.ids.begin()));
 }

@@ -97,7 +97,7 @@ class TrainerTest : public ::testing::Test {
                        vocab,     source,   heldout,
                        {},        measure_, {},
                        at::kFloat};
-    if (measure_) parts.prompts = {{1, 2, 3}};
+    if (measure_) parts.prompts = {{{1, 2, 3}, {}}};
     return std::make_unique<Trainer>(std::move(parts),
                                      init_draft(testing::tiny_draft(kHidden, kVocab, 30), {}, 4));
   }
@@ -192,7 +192,7 @@ TEST_F(TrainerTest, BestIsByMeasuredAcceptanceNotByLoss) {
   const double measured[] = {1.5, 1.9, 1.7};
   int calls = 0;
   measure_ = [&](const TargetModel&, const DraftConfig&, const DraftParams&, const VocabMap&,
-                 const std::vector<std::vector<int32_t>>& prompts) {
+                 const std::vector<MediaTokens>& prompts) {
     EXPECT_EQ(prompts.size(), 1u);
     return Acceptance{measured[calls++], {0.5}};
   };

@@ -1,0 +1,129 @@
+#include "data/media_processor.h"
+
+#include <deque>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "data/conversation.h"
+#include "data/image_processor.h"
+
+namespace aerie {
+namespace {
+
+Json read_object(const fs::path& file) {
+  if (!fs::exists(file)) return Json::object();
+  Json parsed = Json::parse(read_file(file), nullptr, false);
+  AERIE_CHECK(parsed.is_object(), "{}: not a JSON object: restore the file", file.string());
+  return parsed;
+}
+
+/// The id under the first of `keys` that config.json has; -1: none.
+int32_t placeholder_of(const Json& config, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) {
+    if (config.contains(key) && config.at(key).is_number_integer()) return config.at(key);
+  }
+  return -1;
+}
+
+std::unique_ptr<MediaProcessor> read_image_processor(const fs::path& model_dir,
+                                                     const Json& config) {
+  const int32_t token = placeholder_of(config, {"image_token_id", "image_token_index"});
+  if (token < 0) return nullptr;
+  const fs::path file = model_dir / "preprocessor_config.json",
+                 newer = model_dir / "processor_config.json";
+  const Json settings = read_object(file);
+  if (settings.contains("image_processor_type"))
+    return make_image_processor(settings, token, file.string());
+  const Json processor = read_object(newer);
+  if (processor.contains("image_processor"))
+    return make_image_processor(processor.at("image_processor"), token, newer.string());
+  return nullptr;
+}
+
+void check_placeholders(bool equal, MediaKind kind) {
+  if (equal) return;
+  throw RowError("media and placeholders differ",
+                 fmt::format("the rendered text has not one placeholder for each {} part: a text "
+                             "must not spell the placeholder, and the template must print it",
+                             name_of(kind)));
+}
+
+/// What a token stands for, if it is a placeholder.
+std::optional<MediaKind> kind_of(int32_t id, const MediaProcessors& processors) {
+  if (processors.image && processors.image->token() == id) return MediaKind::kImage;
+  if (processors.audio && processors.audio->token() == id) return MediaKind::kAudio;
+  return std::nullopt;
+}
+
+}  // namespace
+
+const MediaProcessor& MediaProcessors::of(MediaKind kind) const {
+  const auto& processor = kind == MediaKind::kImage ? image : audio;
+  AERIE_CHECK(processor, "the target {} takes no {}: leave such rows out, or choose another target",
+              target, kind == MediaKind::kImage ? "images" : "audio");
+  return *processor;
+}
+
+std::string MediaProcessors::fingerprint() const {
+  std::string parts;
+  for (const auto& processor : {std::cref(image), std::cref(audio)}) {
+    if (processor.get()) parts += processor.get()->fingerprint();
+  }
+  return parts;
+}
+
+const MediaProcessors& no_media() {
+  static const MediaProcessors none;
+  return none;
+}
+
+MediaProcessors read_media_processors(const fs::path& model_dir) {
+  const Json config = read_object(model_dir / "config.json");
+  MediaProcessors processors;
+  processors.target = model_dir.string();
+  processors.image = read_image_processor(model_dir, config);
+  return processors;
+}
+
+int64_t MediaPlaces::expanded(int64_t index) const {
+  int64_t shift = 0;
+  for (size_t i = 0; i < placeholder.size(); ++i) {
+    if (static_cast<int64_t>(placeholder[i]) < index) shift += spans[i].count - 1;
+  }
+  return index + shift;
+}
+
+MediaPlaces place_media(const std::vector<int32_t>& ids, const std::vector<MediaRef>& media,
+                        const MediaProcessors& processors) {
+  MediaPlaces places;
+  try {
+    for (const MediaRef& piece : media) processors.of(piece.kind);
+    std::array<std::deque<MediaRef>, 2> waiting;
+    for (const MediaRef& piece : media) waiting[static_cast<size_t>(piece.kind)].push_back(piece);
+    int64_t shift = 0;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const std::optional<MediaKind> kind = kind_of(ids[i], processors);
+      if (!kind) continue;
+      auto& pieces = waiting[static_cast<size_t>(*kind)];
+      check_placeholders(!pieces.empty(), *kind);
+      MediaSpan span{*kind, pieces.front().source, static_cast<int64_t>(i) + shift, 0, {}};
+      pieces.pop_front();
+      span.grid = processors.of(*kind).measure(span.source);
+      span.count = span.tokens();
+      shift += span.count - 1;
+      places.spans.push_back(std::move(span));
+      places.placeholder.push_back(i);
+    }
+    for (const MediaKind kind : {MediaKind::kImage, MediaKind::kAudio})
+      check_placeholders(waiting[static_cast<size_t>(kind)].empty(), kind);
+  } catch (const RowError&) {
+    throw;
+  } catch (const Error& e) {
+    throw RowError("media cannot be used", e.what());
+  }
+  return places;
+}
+
+}  // namespace aerie
