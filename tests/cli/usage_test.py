@@ -13,6 +13,7 @@ COMMANDS = {
     "generate": ["--target", "--draft", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",
                  "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json"],
     "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json"],
+    "serve": ["--target", "--draft", "--host", "--port", "--api-key", "--max-sequences", "--max-requests", "--json"],
     "info": ["--json"],
 }
 COMMON = ["--device", "--dtype", "--threads", "--quiet", "--help"]
