@@ -15,7 +15,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   using namespace aerie::cli;
   for (const auto add : {add_prepare, add_resample, add_dump, add_train, add_export, add_generate,
-                         add_bench, add_info}) {
+                         add_bench, add_serve, add_info}) {
     add(app);
   }
   try {

@@ -26,6 +26,7 @@ void add_train(CLI::App& app);
 void add_export(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_serve(CLI::App& app);
 void add_info(CLI::App& app);
 
 /// Adds the common flags to `command`; `common` outlives it.

@@ -1,4 +1,4 @@
-// aerie resample, generate, bench.
+// aerie resample, generate, bench, serve.
 #include "decoding/commands.h"
 
 #include "cli/commands.h"
@@ -77,12 +77,38 @@ void complete(const CLI::App& command, Command<Flags>& given, const FromConfig& 
   if (!given.common.config.empty() || !given.common.set.empty()) {
     const RunConfig config = read_run_config(given.common.config, given.common.set);
     if (given.flags.target.empty()) given.flags.target = config.target.path;
-    if (command.count("--max-new-tokens") == 0) {
-      given.flags.max_new_tokens = config.decode.max_new_tokens;
+    if constexpr (requires { given.flags.max_new_tokens; }) {
+      if (command.count("--max-new-tokens") == 0) {
+        given.flags.max_new_tokens = config.decode.max_new_tokens;
+      }
     }
     from_config(config);
   }
   if (given.flags.target.empty()) throw CLI::RequiredError("--target, or target.path of --config");
+}
+
+void add_serve_limits(CLI::App& command, ServeFlags& flags) {
+  const auto option = [&](const char* name, int64_t& value, const char* help) {
+    return command.add_option(name, value, help)->capture_default_str();
+  };
+  option("--max-sequences", flags.max_sequences, "decoded at a time; others wait")
+      ->check(CLI::PositiveNumber);
+  option("--row-budget", flags.row_budget,
+         "rows of one forward: small answers soon, large prompts fast")
+      ->check(CLI::PositiveNumber);
+  option("--max-requests", flags.max_requests, "running and waiting together; more get status 429")
+      ->check(CLI::PositiveNumber);
+  option("--max-body-mb", flags.max_body_mb, "largest request; larger ones get status 413")
+      ->check(CLI::Range(1, 1024));
+  option("--max-model-len", flags.context, "prompt and output together; 0: the model's own")
+      ->check(CLI::NonNegativeNumber);
+  option("--kv-tokens", flags.kv_tokens,
+         "tokens that the cache holds; 0: a full context for every sequence, within half of the "
+         "memory")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--drain-seconds", flags.drain_seconds, "for what runs at SIGTERM")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -163,6 +189,36 @@ void add_bench(CLI::App& app) {
       }
     });
     bench_command(given->flags);
+  });
+}
+
+void add_serve(CLI::App& app) {
+  const auto given = std::make_shared<Command<ServeFlags>>();
+  ServeFlags& flags = given->flags;
+  CLI::App* command =
+      app.add_subcommand("serve", "an OpenAI-compatible server, with or without a draft");
+  command->add_option("--target", flags.target,
+                      "Hugging Face directory of the target (or target.path of --config)");
+  command->add_option("--draft", flags.draft, "exported draft: decode speculatively");
+  command->add_option("--host", flags.host, "address to listen on")->capture_default_str();
+  command->add_option("--port", flags.port, "0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  command->add_option("--served-model-name", flags.name, "default: the target's directory");
+  command->add_option("--api-key", flags.api_key, "requests must carry it")
+      ->envname("AERIE_API_KEY");
+  add_draft_tokens(*command, flags.draft_tokens);
+  add_serve_limits(*command, flags);
+  command->add_flag("--json", flags.json, "host, port and model as one line on stdout, once ready");
+  add_config_flags(*command, given->common, false);
+  add_common_flags(*command, given->common);
+  command->callback([given, command] {
+    complete(*command, *given, [&](const RunConfig& config) {
+      if (command->count("--draft-tokens") == 0) {
+        given->flags.draft_tokens = config.decode.draft_tokens;
+      }
+    });
+    serve_command(given->flags);
   });
 }
 

@@ -52,6 +52,23 @@ struct BenchFlags : TreeFlags {
 };
 void bench_command(const BenchFlags& flags);
 
+struct ServeFlags {
+  std::filesystem::path target, draft;
+  std::string host = "127.0.0.1", name, api_key;  ///< name: "" is the target directory's
+  int64_t port = 8000;                            ///< 0: any free one
+  int64_t draft_tokens = 3, max_sequences = 16, row_budget = 128;
+  int64_t max_requests = 1024, max_body_mb = 8;
+  int64_t context = 0;  ///< 0: the model's own
+  int64_t kv_tokens =
+      0;  ///< size of the cache; 0: max_sequences full contexts, within half the memory
+  double drain_seconds = 30;
+  bool json = false;
+  std::string device = "cpu", dtype = "bfloat16";
+};
+/// Serves until SIGTERM or SIGINT: then takes no more requests, finishes those that run, and
+/// returns.
+void serve_command(const ServeFlags& flags);
+
 /// Greedy chain acceptance of a draft on prompts: what the trainer's evaluation calls
 /// through main().
 Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,

@@ -7,6 +7,8 @@
 
 #include "common/error.h"
 #include "decoding/clock.h"
+#include "decoding/logprobs.h"
+#include "decoding/sampler.h"
 
 namespace aerie {
 
@@ -61,6 +63,7 @@ bool Engine::step(const OnTokens& on_tokens) {
   const double answered = seconds_now();
   const std::vector<Verdict> verdicts =
       decoder_.accept(step.sequences, step.chunks, {output, batch});
+  note_logprobs(step.sequences, step.chunks, verdicts, {output, batch});
   const double judged = seconds_now();
   const double observing = decoder_.draft_seconds() - draft_before - drafting;
   count(step, batch, verdicts);
@@ -210,6 +213,7 @@ void check_request(const Request& request, const ModelConfig& config) {
       length, config.max_position);
   AERIE_CHECK(request.max_new_tokens > 0, "max_new_tokens must be at least 1, not {}",
               request.max_new_tokens);
+  check_sampling(request.sampling, config.vocab);
   for (const int32_t token : request.prompt) {
     AERIE_CHECK(token >= 0 && token < config.vocab,
                 "prompt token {} is outside the model's vocabulary of {}: was it made with another "

@@ -143,6 +143,28 @@ int32_t choose_token(std::span<const float> logits, const SamplingParams& params
   return draw(token_law(logits, params), counter_uniform(params.seed, position));
 }
 
+void check_sampling(const SamplingParams& params, int64_t vocab) {
+  const auto within = [](const char* name, double value, double low, double high) {
+    AERIE_CHECK(value >= low && value <= high, "{} must be between {} and {}, not {}", name, low,
+                high, value);
+  };
+  within("temperature", params.temperature, 0, 100);
+  within("top_p", params.top_p, 1e-9, 1);
+  within("min_p", params.min_p, 0, 1);
+  within("repetition_penalty", params.repetition_penalty, 1e-3, 1e3);
+  within("frequency_penalty", params.frequency_penalty, -2, 2);
+  within("presence_penalty", params.presence_penalty, -2, 2);
+  AERIE_CHECK(params.top_k >= 0, "top_k must be 0 (all) or more, not {}", params.top_k);
+  AERIE_CHECK(params.min_tokens >= 0, "min_tokens must be 0 or more, not {}", params.min_tokens);
+  AERIE_CHECK(params.logprobs >= -1 && params.logprobs <= vocab,
+              "logprobs must be at most the vocabulary of {}, not {}", vocab, params.logprobs);
+  for (const LogitBias& one : params.logit_bias) {
+    AERIE_CHECK(one.id >= 0 && one.id < vocab, "logit_bias names token {}, the vocabulary has {}",
+                one.id, vocab);
+    within("logit_bias", one.bias, -100, 100);
+  }
+}
+
 std::vector<int32_t> choose_tokens(const Tensor& logits, std::span<const RowRule> rules) {
   const Tensor rows = logits.to(at::kCPU).contiguous();
   const float* data = rows.const_data_ptr<float>();
@@ -150,8 +172,15 @@ std::vector<int32_t> choose_tokens(const Tensor& logits, std::span<const RowRule
   std::vector<int32_t> chosen(rules.size());
   parallel_for(0, static_cast<int64_t>(rules.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      chosen[row] =
-          choose_token({data + row * width, width}, *rules[row].params, rules[row].position);
+      const RowRule& rule = rules[row];
+      const std::span<const float> own(data + row * width, width);
+      if (!changes_logits(*rule.params)) {
+        chosen[row] = choose_token(own, *rule.params, rule.position);
+        continue;
+      }
+      std::vector<float> changed(own.begin(), own.end());
+      change_logits(changed, *rule.params, rule.past);
+      chosen[row] = choose_token(changed, *rule.params, rule.position);
     }
   });
   return chosen;

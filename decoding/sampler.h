@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "decoding/penalties.h"
 #include "decoding/sequence.h"
 #include "kernels/ragged.h"
 
@@ -25,15 +26,20 @@ TokenLaw token_law(std::span<const float> logits, const SamplingParams& params);
 /// Inverse of the distribution function at `uniform`.
 int32_t draw(const TokenLaw& law, double uniform);
 
-/// The token after a row of logits, which will stand at `position` of its sequence.
+/// The token after a row of logits that penalties have changed already; it will stand at `position`
+/// of its sequence.
 int32_t choose_token(std::span<const float> logits, const SamplingParams& params, int64_t position);
+
+/// Throws Error naming the parameter that is out of its range for a vocabulary of `vocab`.
+void check_sampling(const SamplingParams& params, int64_t vocab);
 
 /// Whose a row of logits is.
 struct RowRule {
   const SamplingParams* params;
-  int64_t position;  ///< of the token to choose
+  int64_t position;   ///< of the token to choose
+  RowPast past = {};  ///< read only where `changes_logits(*params)`
 };
-/// logits [R,V] f32 -> R tokens. Rows are shared out over the compute threads.
+/// logits [R,V] f32 -> R tokens, by the whole chain. Rows are shared out over the compute threads.
 std::vector<int32_t> choose_tokens(const Tensor& logits, std::span<const RowRule> rules);
 /// logits [R,V] f32 -> R most likely tokens.
 std::vector<int32_t> argmax_rows(const Tensor& logits);

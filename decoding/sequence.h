@@ -9,13 +9,28 @@
 
 namespace aerie {
 
+/// Changes the logit of one token.
+struct LogitBias {
+  int32_t id;
+  float bias;
+};
+
 /// How the next token is drawn from a row of logits; applied in the order of the fields.
 struct SamplingParams {
-  double temperature = 0;  ///< 0: the most likely token
-  int64_t top_k = 0;       ///< 0: all
-  double top_p = 1;        ///< the fewest tokens whose probability reaches it
-  double min_p = 0;        ///< least probability, relative to the most likely token's
+  int64_t min_tokens = 0;             ///< no stop token among the first so many of the output
+  std::vector<LogitBias> logit_bias;  ///< added
+  /// Positive logits of tokens in prompt or output are divided by it, others multiplied.
+  double repetition_penalty = 1;
+  double frequency_penalty = 0;  ///< subtracted once for every time that the output has the token
+  double presence_penalty = 0;   ///< subtracted once if the output has the token
+  double temperature = 0;        ///< 0: the most likely token
+  int64_t top_k = 0;             ///< 0: all
+  double top_p = 1;              ///< the fewest tokens whose probability reaches it
+  double min_p = 0;              ///< least probability, relative to the most likely token's
   uint64_t seed = 0;
+  /// Not part of the law: log probabilities to keep of every output token and of so many of the
+  /// most likely ones. -1: none at all.
+  int64_t logprobs = -1;
 };
 
 struct Request {
@@ -30,6 +45,18 @@ struct Request {
 enum class FinishReason { kRunning, kStop, kLength, kAborted };
 /// "stop" or "length", as servers call them; "abort" and "running" otherwise.
 std::string to_string(FinishReason reason);
+
+/// A token under the model's own law: no penalty, no temperature.
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0;
+  int64_t rank = 1;  ///< 1: the most likely token
+};
+/// One place of an output: the token that was chosen, and the most likely ones, likeliest first.
+struct PlaceLogprobs {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;
+};
 
 /// What speculation did for one sequence.
 struct DraftStats {
@@ -56,6 +83,7 @@ struct Sequence {
   int64_t last_served = 0;  ///< step number; the longest waiting goes first
   DraftStats stats;
   int64_t rope_ahead = 0;  ///< RoPE position of an output token, less its index: media shift it
+  std::vector<PlaceLogprobs> logprobs;  ///< per output token, where the request asks for them
 
   int64_t known() const { return static_cast<int64_t>(tokens.size()); }
   int64_t prompt_tokens() const { return static_cast<int64_t>(request.prompt.size()); }

@@ -21,6 +21,19 @@ int64_t child_with(const Chunk& chunk, int64_t row, int32_t token) {
   return -1;
 }
 
+// What the token after `row` comes behind: all that the sequence knows, and the guesses on the
+// row's path that are not known yet.
+RowPast past_of(const Sequence& sequence, const Chunk& chunk, int64_t row) {
+  const std::span<const int32_t> known(sequence.tokens);
+  const size_t prompt = sequence.request.prompt.size();
+  RowPast past{known.first(prompt), known.subspan(prompt), {}, sequence.request.stop_tokens};
+  for (int64_t at = row; at >= 0 && chunk.positions[at] >= sequence.known();
+       at = chunk.parents.empty() ? at - 1 : chunk.parents[at]) {
+    past.guesses.push_back(chunk.tokens[at]);
+  }
+  return past;
+}
+
 }  // namespace
 
 Verdict verify(const Chunk& chunk, std::span<const int32_t> chosen) {
@@ -59,8 +72,10 @@ std::vector<int32_t> choose_all(std::span<Sequence* const> sequences, std::span<
                                 const Tensor& logits) {
   std::vector<RowRule> rules;
   for (size_t s = 0; s < chunks.size(); ++s) {
+    const SamplingParams& params = sequences[s]->request.sampling;
     for (const int32_t row : chunks[s].logit_rows) {
-      rules.push_back({&sequences[s]->request.sampling, chunks[s].positions[row] + 1});
+      rules.push_back({&params, chunks[s].positions[row] + 1});
+      if (changes_logits(params)) rules.back().past = past_of(*sequences[s], chunks[s], row);
     }
   }
   if (rules.empty()) return {};

@@ -50,6 +50,7 @@ install_wheels() {
     "nvidia-cuda-cccl==$CUDA_CCCL_VERSION" nvidia-cuda-culibos
     "transformers==$TRANSFORMERS_VERSION" "gguf==$GGUF_VERSION" "accelerate==$ACCELERATE_VERSION"
     safetensors numpy "h5py==$H5PY_VERSION" "pillow==$PILLOW_VERSION" "torchvision==$TORCHVISION_VERSION"
+    "openai==$OPENAI_VERSION"
   )
   wanted=$(printf '%s\n' "${wheels[@]}")
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then say "wheels: all there"; return; fi

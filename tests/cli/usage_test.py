@@ -15,6 +15,7 @@ COMMANDS = {
                  "--tree-nodes", "--adaptive"],
     "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json", "--tree",
               "--adaptive", "--ngram"],
+    "serve": ["--target", "--draft", "--host", "--port", "--api-key", "--max-sequences", "--max-requests", "--json"],
     "info": ["--json"],
 }
 COMMON = ["--device", "--dtype", "--threads", "--quiet", "--help"]

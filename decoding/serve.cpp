@@ -1,0 +1,124 @@
+// aerie serve: an OpenAI-compatible server.
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "common/error.h"
+#include "common/log.h"
+#include "decoding/autoregressive.h"
+#include "decoding/clock.h"
+#include "decoding/commands.h"
+#include "decoding/http_server.h"
+#include "decoding/text_target.h"
+
+namespace aerie {
+
+namespace {
+
+// Signals that end the server. Blocked in all threads, so that one of them can wait for them.
+class EndSignals {
+ public:
+  EndSignals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);  // a caller that went away is an error of its write, no more
+  }
+  /// Whether one came within `seconds`.
+  bool wait(double seconds) const {
+    const timespec time{static_cast<time_t>(seconds),
+                        static_cast<long>((seconds - std::floor(seconds)) * 1e9)};
+    return sigtimedwait(&set_, nullptr, &time) > 0;
+  }
+  void wait() const {
+    int which = 0;
+    sigwait(&set_, &which);
+  }
+
+ private:
+  sigset_t set_;
+};
+
+// Lets what runs come to its end; a second signal or the time limit cuts it short.
+void drain(EngineService& service, const EndSignals& signals, double seconds) {
+  service.close();
+  log_info(fmt::format("no more requests are taken; those that run have {:.0f} s", seconds));
+  const double end = seconds_now() + seconds;
+  while (!service.drain(0.05)) {
+    if (seconds_now() > end || signals.wait(0.05)) {
+      log_warning("requests are cut off");
+      return;
+    }
+  }
+}
+
+std::string model_name(const ServeFlags& flags) {
+  if (!flags.name.empty()) return flags.name;
+  const std::filesystem::path whole = std::filesystem::weakly_canonical(flags.target);
+  return whole.filename().string();
+}
+
+std::unique_ptr<Decoder> make_decoder(const ServeFlags& flags, const TargetModel& target) {
+  if (flags.draft.empty()) return std::make_unique<AutoregressiveDecoder>();
+  return make_eagle3_decoder(load_draft(flags.draft, target.config()), target, flags.draft_tokens);
+}
+
+int64_t context_of(const ServeFlags& flags, const ModelConfig& config) {
+  AERIE_CHECK(flags.context <= config.max_position,
+              "--max-model-len {} is more than the model's {} (max_position_embeddings)",
+              flags.context, config.max_position);
+  return flags.context > 0 ? flags.context : config.max_position;
+}
+
+int64_t pages_of(const ServeFlags& flags, const TextTarget& target, int64_t context) {
+  if (flags.kv_tokens > 0) return PageTable::pages_for(flags.kv_tokens);
+  Request longest;
+  longest.max_new_tokens = context;
+  return target.pages_for(std::vector<Request>(flags.max_sequences, longest), flags.max_sequences);
+}
+
+void announce(const ServeFlags& flags, const std::string& name, int port, int64_t pages) {
+  log_info(fmt::format(
+      "serving {} on http://{}:{}/v1, {} sequences at a time, cache of {} tokens{}", name,
+      flags.host, port, flags.max_sequences, pages * KvPool::kPageSize,
+      flags.draft.empty() ? "" : fmt::format(", {} drafts a step", flags.draft_tokens)));
+  if (!flags.json) return;
+  const Json line{{"host", flags.host}, {"port", port}, {"model", name}};
+  std::printf("%s\n", line.dump().c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+void serve_command(const ServeFlags& flags) {
+  const EndSignals signals;  // first: threads inherit what is blocked
+  const TextTarget target(flags.target, flags.device, flags.dtype);
+  const std::unique_ptr<Decoder> decoder = make_decoder(flags, *target.model);
+  const int64_t context = context_of(flags, target.model->config());
+  const int64_t pages = pages_of(flags, target, context);
+  Engine engine(*target.model, *decoder, {{flags.max_sequences, flags.row_budget}, pages});
+  const std::string name = model_name(flags);
+  ServerMetrics metrics(name);
+  EngineService service(engine, metrics, flags.max_requests);
+  ApiLimits limits;
+  limits.context = std::min(context, pages * KvPool::kPageSize);
+  limits.longest_token = longest_token(target.tokenizer);
+  ApiServer api(target, service, metrics, name, limits);
+  HttpServer server(api, {flags.host, static_cast<int>(flags.port), flags.api_key,
+                          flags.max_body_mb << 20, flags.max_requests + 128});
+  announce(flags, name, server.port(), pages);
+  std::thread ender([&] {
+    signals.wait();
+    drain(service, signals, flags.drain_seconds);
+    server.stop();
+  });
+  server.run();
+  ender.join();
+  log_info("stopped");
+}
+
+}  // namespace aerie
