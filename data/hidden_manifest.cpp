@@ -15,7 +15,7 @@
 namespace aerie {
 namespace {
 
-constexpr int64_t kFormat = 1;
+constexpr int64_t kManifestFormat = 1;
 constexpr const char* kName = "manifest.json";
 
 /// Keeps other processes from changing the manifest; ends with the object, or with the process.
@@ -47,7 +47,7 @@ void write_manifest(const fs::path& store, const HiddenManifest& manifest) {
                       {"documents", shard.documents},
                       {"rows", shard.rows}});
   }
-  const Json content{{"format", kFormat}, {"facts", manifest.facts}, {"shards", shards}};
+  const Json content{{"format", kManifestFormat}, {"facts", manifest.facts}, {"shards", shards}};
   write_file_atomic(store / kName, content.dump(2) + "\n");
 }
 
@@ -70,10 +70,10 @@ HiddenManifest read_manifest(const fs::path& store) {
               kName);
   try {
     const Json content = Json::parse(read_file(file));
-    AERIE_CHECK(content.at("format") == kFormat,
+    AERIE_CHECK(content.at("format") == kManifestFormat,
                 "{}: format {} is not this program's ({}); use the version that wrote it, or dump "
                 "again",
-                file.string(), content.at("format").dump(), kFormat);
+                file.string(), content.at("format").dump(), kManifestFormat);
     return from_json(content);
   } catch (const Json::exception& error) {
     fail("{} is damaged ({}); the shards beside it are of no use without it: dump again",

@@ -10,7 +10,7 @@
 namespace aerie {
 namespace {
 
-constexpr int kFormat = 1;
+constexpr int kShardFormat = 1;
 
 template <typename T>
 std::span<const T> values(const SafetensorsFile& file, const char* name) {
@@ -46,8 +46,8 @@ std::span<const char> characters(const SafetensorsFile& file, const char* name) 
 nlohmann::json read_index(const fs::path& file) {
   AERIE_CHECK(fs::exists(file), "{} does not exist: run aerie prepare", file.string());
   const nlohmann::json index = nlohmann::json::parse(read_file(file), nullptr, false);
-  AERIE_CHECK(index.is_object() && index.value("format", 0) == kFormat,
-              "{}: not an index of format {}: prepare the data again", file.string(), kFormat);
+  AERIE_CHECK(index.is_object() && index.value("format", 0) == kShardFormat,
+              "{}: not an index of format {}: prepare the data again", file.string(), kShardFormat);
   return index;
 }
 
@@ -158,7 +158,7 @@ void ShardWriter::finish(const std::string& key) {
   if (start_.size() > 1) flush();
   AERIE_CHECK(documents_ > 0, "{}: no document was left to write: the input has no usable row",
               directory_.string());
-  const nlohmann::json index = {{"format", kFormat}, {"key", key},
+  const nlohmann::json index = {{"format", kShardFormat}, {"key", key},
                                 {"shards", shards_}, {"documents", documents_},
                                 {"tokens", tokens_}, {"supervised", supervised_}};
   write_file_atomic(directory_ / "index.json", index.dump(2) + "\n");

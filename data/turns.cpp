@@ -7,13 +7,13 @@
 namespace aerie {
 namespace {
 
-constexpr std::string_view kBlank = " \t\r\n";
+constexpr std::string_view kSpaces = " \t\r\n";
 constexpr size_t npos = std::string_view::npos;
 
 std::string_view trim(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kBlank);
+  const size_t begin = text.find_first_not_of(kSpaces);
   if (begin == npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlank) + 1 - begin);
+  return text.substr(begin, text.find_last_not_of(kSpaces) + 1 - begin);
 }
 
 std::string_view common_prefix(std::string_view a, std::string_view b) {
@@ -97,7 +97,7 @@ std::string find_end_of_turn(const Surroundings& s, const Tokenizer& tokenizer,
       common_token_prefix(s.answer_to_user, s.after_last_answer, tokenizer);
   const size_t special = end_of_first_special(common, tokenizer);
   if (special != npos) return std::string(common.substr(0, special));
-  const size_t text = common.find_first_not_of(kBlank);
+  const size_t text = common.find_first_not_of(kSpaces);
   if (text == npos) return "";
   return std::string(common.substr(0, std::min(common.find('\n', text), common.size())));
 }
@@ -238,7 +238,7 @@ std::vector<ByteSpan> mend_generation_spans(const std::string& text,
       const std::string_view inside =
           std::string_view(text).substr(span.begin, span.end - span.begin);
       const size_t visible =
-          span.begin + std::min(inside.find_last_not_of(kBlank) + 1, inside.size());
+          span.begin + std::min(inside.find_last_not_of(kSpaces) + 1, inside.size());
       const size_t from = visible >= close.size() ? visible - close.size() : 0;
       const size_t at = text.find(close, std::max(from, span.begin));
       const bool only_blanks_between =

@@ -68,7 +68,7 @@ std::vector<int32_t> chat_prompt(const ApiFields& fields, const TextTarget& targ
     fields.wrong("chat_template_kwargs", "must be an object");
   }
   try {
-    return target.encode(messages, variables == nullptr ? Json::object() : *variables);
+    return target.encode(messages, variables == nullptr ? Json::object() : *variables).ids;
   } catch (const Error& error) {
     fields.wrong("messages", std::string("cannot be put into the chat template: ") + error.what());
   }
@@ -262,7 +262,11 @@ ApiRequest parse_api_request(const std::string& body, bool chat, const TextTarge
   for (const std::vector<int32_t>& prompt : request.prompts) {
     const int64_t length = wanted_length(fields, chat, static_cast<int64_t>(prompt.size()), limits);
     for (int64_t choice = 0; choice < request.n; ++choice) {
-      Request one{prompt, sampling, length, stops};
+      Request one;
+      one.prompt = prompt;
+      one.sampling = sampling;
+      one.max_new_tokens = length;
+      one.stop_tokens = stops;
       // Choices differ; the first one is the request's own seed.
       if (choice > 0) one.sampling.seed = hash_bytes(fmt::format("{}/{}", sampling.seed, choice));
       try {

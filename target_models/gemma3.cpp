@@ -50,7 +50,9 @@ RopeConfig read_local_rope(const HfJson& file) {
     const HfJson section = file.section("rope_parameters").section("sliding_attention");
     return read_rope_section(section, file, kLocalTheta);
   }
-  return {.theta = file.find<double>("rope_local_base_freq").value_or(kLocalTheta)};
+  RopeConfig rope;
+  rope.theta = file.find<double>("rope_local_base_freq").value_or(kLocalTheta);
+  return rope;
 }
 
 bool states_theta(const HfJson& file) {

@@ -6,7 +6,7 @@ namespace {
 /// Writes the positions of one document's rows [begin, end).
 class Counter {
  public:
-  Counter(Tensor& positions, int64_t begin)
+  Counter(at::Tensor& positions, int64_t begin)
       : rows_(positions.size(1)), data_(positions.mutable_data_ptr<int64_t>()), row_(begin) {}
 
   void text_until(int64_t end) {
@@ -32,9 +32,9 @@ class Counter {
 
 }  // namespace
 
-Tensor multi_axis_positions(const PackedTokens& documents) {
+at::Tensor multi_axis_positions(const PackedTokens& documents) {
   if (documents.media.empty()) return documents.positions;
-  Tensor positions = at::empty({3, documents.tokens.numel()}, at::kLong);
+  at::Tensor positions = at::empty({3, documents.tokens.numel()}, at::kLong);
   const int32_t* start = documents.q_start.const_data_ptr<int32_t>();
   auto span = documents.media.begin();
   for (int64_t s = 0; s + 1 < documents.q_start.numel(); ++s) {

@@ -7,6 +7,6 @@ namespace aerie {
 /// [3,N] i64: time, height, width. Text counts on all axes alike; an image begins where the text
 /// before it ended and its tokens count rows and columns from there; the text behind goes on after
 /// the longest side (Qwen2-VL, arXiv 2409.12191, section 2.1). [N], as packed, without media.
-Tensor multi_axis_positions(const PackedTokens& documents);
+at::Tensor multi_axis_positions(const PackedTokens& documents);
 
 }  // namespace aerie

@@ -15,11 +15,6 @@ using ::testing::AllOf;
 using testing::error_of;
 using ::testing::HasSubstr;
 
-ChatTemplate open_template(const std::string& name) {
-  const fs::path file = golden_text_dir() / "templates" / (name + ".jinja");
-  return ChatTemplate(read_file(file), golden_text().at("special_tokens"), file.string());
-}
-
 void expect_rendered(const ChatTemplate& chat_template, const Json& conversation,
                      bool add_generation_prompt, const Json& golden) {
   const Json variables = conversation.value("variables", Json::object());

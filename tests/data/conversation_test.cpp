@@ -8,7 +8,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const Json kTwoTurns =
+const Json kTwoTurnRow =
     Json::parse(R"([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}])");
 
 TEST(Conversation, EveryFormGivesTheSameMessages) {
@@ -19,7 +19,7 @@ TEST(Conversation, EveryFormGivesTheSameMessages) {
        R"({"id": "x", "messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "model", "content": "a"}]})",
        R"({"id": "x", "prompt": "q", "response": "a"})"}) {
     const Conversation conversation = parse_conversation(row);
-    EXPECT_EQ(conversation.messages, kTwoTurns) << row;
+    EXPECT_EQ(conversation.messages, kTwoTurnRow) << row;
     EXPECT_EQ(conversation.id, "x");
     EXPECT_FALSE(conversation.tokenised());
   }

@@ -21,11 +21,6 @@ const Tokenizer& smollm2() {
   return tokenizer;
 }
 
-ChatTemplate open_template(const std::string& name) {
-  const fs::path file = golden_text_dir() / "templates" / (name + ".jinja");
-  return ChatTemplate(read_file(file), golden_text().at("special_tokens"), file.string());
-}
-
 Conversation conversation_of(const Json& messages) {
   Conversation conversation;
   conversation.messages = messages;

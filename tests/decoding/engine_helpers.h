@@ -9,6 +9,7 @@
 #include "decoding/speculative.h"
 #include "tests/decoding/fake_drafter.h"
 #include "tests/decoding/fake_model.h"
+#include "tests/decoding/solo.h"
 
 namespace aerie::testing {
 
@@ -17,20 +18,6 @@ inline Request request_of(std::vector<int32_t> prompt, int64_t max_new_tokens) {
   request.prompt = std::move(prompt);
   request.max_new_tokens = max_new_tokens;
   return request;
-}
-
-/// What the request must give: computed token by token without any cache.
-inline std::vector<int32_t> solo(const FakeModel& model, const Request& request) {
-  std::vector<int32_t> text = request.prompt, out;
-  while (static_cast<int64_t>(out.size()) < request.max_new_tokens) {
-    const int32_t token =
-        choose_token(model.logits_after(text), request.sampling, static_cast<int64_t>(text.size()));
-    text.push_back(token);
-    out.push_back(token);
-    const std::vector<int64_t>& stops = request.stop_tokens;
-    if (std::find(stops.begin(), stops.end(), token) != stops.end()) break;
-  }
-  return out;
 }
 
 inline std::vector<Request> random_requests(std::mt19937& random, int64_t count, int64_t longest) {

@@ -22,7 +22,7 @@ using testing::FakeModel;
 using ::testing::HasSubstr;
 using testing::solo;
 
-Request request_of(std::vector<int32_t> prompt, int64_t length, uint64_t seed = 0) {
+Request seeded_request(std::vector<int32_t> prompt, int64_t length, uint64_t seed = 0) {
   Request request;
   request.prompt = std::move(prompt);
   request.max_new_tokens = length;
@@ -68,7 +68,7 @@ TEST(EngineService, ManyCallersAtOnceGetWhatTheyWouldGetAlone) {
         for (size_t i = 0; i < 1 + random() % 3; ++i) {
           const int32_t token = static_cast<int32_t>(random() % 50);
           requests.push_back(
-              request_of(std::vector<int32_t>(1 + random() % 20, token), 12, random() % 5));
+              seeded_request(std::vector<int32_t>(1 + random() % 20, token), 12, random() % 5));
         }
         const auto generation = house.service.submit(requests);
         const auto outputs = collect(*generation, requests.size());
@@ -86,10 +86,10 @@ TEST(EngineService, ManyCallersAtOnceGetWhatTheyWouldGetAlone) {
 TEST(EngineService, ACallerThatGoesAwayFreesItsPlaceAndItsPages) {
   House house(4, 4);
   for (int round = 0; round < 20; ++round) {
-    auto generation = house.service.submit({request_of({1, 2}, 600), request_of({3}, 600)});
+    auto generation = house.service.submit({seeded_request({1, 2}, 600), seeded_request({3}, 600)});
     if (round % 2) generation->next(1);
   }
-  const std::vector<Request> requests(4, request_of({7}, 5));
+  const std::vector<Request> requests(4, seeded_request({7}, 5));
   EXPECT_EQ(collect(*house.service.submit(requests), 4)[3], solo(house.model, requests[3]));
   EXPECT_TRUE(house.service.drain(5));
   EXPECT_THAT(house.metrics.render(), HasSubstr("finished_reason=\"abort\"} 40"));
@@ -97,7 +97,7 @@ TEST(EngineService, ACallerThatGoesAwayFreesItsPlaceAndItsPages) {
 
 TEST(EngineService, OneOfSeveralOutputsCanBeCancelled) {
   House house;
-  const std::vector<Request> requests{request_of({1, 2}, 2000), request_of({3}, 20)};
+  const std::vector<Request> requests{seeded_request({1, 2}, 2000), seeded_request({3}, 20)};
   const auto generation = house.service.submit(requests);
   generation->cancel(0);
   std::vector<int32_t> tokens;
@@ -113,31 +113,31 @@ TEST(EngineService, OneOfSeveralOutputsCanBeCancelled) {
 
 TEST(EngineService, MoreThanTheHouseHoldsAreRefusedAndTheOthersNotHarmed) {
   House house(3, 1);
-  const auto first = house.service.submit({request_of({1}, 300), request_of({2}, 300)});
-  EXPECT_THROW(house.service.submit({request_of({1}, 5), request_of({2}, 5)}), BusyError);
-  const auto second = house.service.submit({request_of({5}, 5)});
-  EXPECT_THAT(error_of([&] { house.service.submit({request_of({1}, 5)}); }),
+  const auto first = house.service.submit({seeded_request({1}, 300), seeded_request({2}, 300)});
+  EXPECT_THROW(house.service.submit({seeded_request({1}, 5), seeded_request({2}, 5)}), BusyError);
+  const auto second = house.service.submit({seeded_request({5}, 5)});
+  EXPECT_THAT(error_of([&] { house.service.submit({seeded_request({1}, 5)}); }),
               HasSubstr("at most 3 may: try again later"));
-  EXPECT_EQ(collect(*second, 1)[0], solo(house.model, request_of({5}, 5)));
+  EXPECT_EQ(collect(*second, 1)[0], solo(house.model, seeded_request({5}, 5)));
 }
 
 TEST(EngineService, ARequestThatCanNeverRunIsRefusedAloneWithTheEnginesWords) {
   House house;
-  const auto running = house.service.submit({request_of({1, 2, 3}, 100)});
+  const auto running = house.service.submit({seeded_request({1, 2, 3}, 100)});
   EXPECT_THAT(error_of([&] {
-                house.service.submit({request_of({4}, 5), request_of({}, 5)});
+                house.service.submit({seeded_request({4}, 5), seeded_request({}, 5)});
               }),
               HasSubstr("the prompt is empty"));
-  EXPECT_THAT(error_of([&] { house.service.submit({request_of({1}, 50000)}); }),
+  EXPECT_THAT(error_of([&] { house.service.submit({seeded_request({1}, 50000)}); }),
               HasSubstr("pages of the KV cache"));
-  EXPECT_EQ(collect(*running, 1)[0], solo(house.model, request_of({1, 2, 3}, 100)));
+  EXPECT_EQ(collect(*running, 1)[0], solo(house.model, seeded_request({1, 2, 3}, 100)));
 }
 
 TEST(EngineService, AClosedServiceFinishesWhatRunsAndTakesNothingNew) {
   House house;
-  auto running = house.service.submit({request_of({1, 2, 3}, 200)});
+  auto running = house.service.submit({seeded_request({1, 2, 3}, 200)});
   house.service.close();
-  EXPECT_THROW(house.service.submit({request_of({1}, 5)}), ClosedError);
+  EXPECT_THROW(house.service.submit({seeded_request({1}, 5)}), ClosedError);
   EXPECT_FALSE(house.service.drain(0));
   EXPECT_EQ(collect(*running, 1)[0].size(), 200u);
   running.reset();
@@ -160,15 +160,15 @@ TEST(EngineService, WhenTheEngineBreaksEveryCallerIsTold) {
   Engine engine(model, decoder, {{4, 32}, 200});
   ServerMetrics metrics("fake");
   EngineService service(engine, metrics, 8);
-  const auto generation = service.submit({request_of({1}, 100), request_of({2}, 100)});
+  const auto generation = service.submit({seeded_request({1}, 100), seeded_request({2}, 100)});
   EXPECT_THAT(error_of([&] { collect(*generation, 2); }), HasSubstr("a kernel broke"));
-  EXPECT_THROW(service.submit({request_of({1}, 5)}), ClosedError);
+  EXPECT_THROW(service.submit({seeded_request({1}, 5)}), ClosedError);
   EXPECT_THAT(service.closed_because(), HasSubstr("a kernel broke"));
 }
 
 TEST(EngineService, AnIdleServiceRunsNoForwards) {
   House house;
-  collect(*house.service.submit({request_of({1}, 5)}), 1);
+  collect(*house.service.submit({seeded_request({1}, 5)}), 1);
   ASSERT_TRUE(house.service.drain(5));
   const int64_t forwards = house.model.forwards;
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -177,7 +177,7 @@ TEST(EngineService, AnIdleServiceRunsNoForwards) {
 
 TEST(ServerMetrics, CountsRequestsTokensAndTimes) {
   House house;
-  collect(*house.service.submit({request_of({1, 2, 3}, 20), request_of({4}, 10)}), 2);
+  collect(*house.service.submit({seeded_request({1, 2, 3}, 20), seeded_request({4}, 10)}), 2);
   ASSERT_TRUE(house.service.drain(5));
   const std::string text = house.metrics.render();
   EXPECT_THAT(text, HasSubstr("vllm:prompt_tokens_total{model_name=\"fake\"} 4\n"));

@@ -243,9 +243,9 @@ TEST(Drafter, ATreeAcceptsAtLeastWhatAChainDoes) {
 
 // A tree whose every branch is right somewhere: rows of the kept path are moved together in the
 // real cache, and decoding goes on from there.
-class TreeDecoder : public AutoregressiveDecoder {
+class RightSomewhere : public AutoregressiveDecoder {
  public:
-  explicit TreeDecoder(std::vector<int32_t> text) : text_(std::move(text)) {}
+  explicit RightSomewhere(std::vector<int32_t> text) : text_(std::move(text)) {}
   int64_t lookahead() const override { return 4; }
   std::vector<Chunk> propose(std::span<Sequence* const> sequences, RowBudget) override {
     const Sequence& sequence = *sequences[0];
@@ -273,7 +273,7 @@ TEST(Tree, TheKeptPathIsMovedTogetherAndDecodesOn) {
   const auto expected = outputs(*target, alone, requests, {1, 512});
   std::vector<int32_t> text = requests[0].prompt;
   text.insert(text.end(), expected[0].begin(), expected[0].end());
-  TreeDecoder decoder(text);
+  RightSomewhere decoder(text);
   Engine engine(*target, decoder, {{1, 512}, 8});
   const std::vector<Completion> completions = run_requests(engine, requests);
   EXPECT_EQ(completions[0].tokens, expected[0]);

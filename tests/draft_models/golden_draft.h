@@ -48,4 +48,13 @@ inline DraftParams golden_params(const Values& values) {
   return params;
 }
 
+/// What an import has to know of the golden draft's target.
+inline ModelConfig small_target() {
+  ModelConfig target;
+  target.layers = 8;
+  target.hidden = 32;
+  target.vocab = 96;
+  return target;
+}
+
 }  // namespace aerie::testing

@@ -18,14 +18,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Tensors = std::vector<std::pair<std::string, Tensor>>;
 
-ModelConfig target_config() {
-  ModelConfig target;
-  target.layers = 8;
-  target.hidden = 32;
-  target.vocab = 96;
-  return target;
-}
-
 /// By frequency, as NeMo orders it: neither ascending nor the identity.
 VocabMap by_frequency() { return make_vocab_map((at::arange(40, at::kLong) * 7 + 5) % 96, 96); }
 
@@ -72,7 +64,7 @@ class Import : public ::testing::Test {
     });
   }
   LoadedDraft import(const std::vector<int64_t>& layer_ids = {}) const {
-    return import_draft(directory_, target_config(), layer_ids);
+    return import_draft(directory_, testing::small_target(), layer_ids);
   }
   std::string refusal(const std::vector<int64_t>& layer_ids = {}) const {
     return error_of([&] { import(layer_ids); });
@@ -158,14 +150,14 @@ TEST_F(Import, StatedLayersMustBeTheRuns) {
 }
 
 TEST_F(Import, OtherTargets) {
-  ModelConfig target = target_config();
+  ModelConfig target = testing::small_target();
   target.vocab = 128;
   const auto message = [&] { return error_of([&] { import_draft(directory_, target, {}); }); };
   EXPECT_THAT(message(), AllOf(HasSubstr("\"vocab_size\" is 96"), HasSubstr("target's is 128")));
-  target = target_config();
+  target = testing::small_target();
   target.layers = 12;
   EXPECT_THAT(message(), AllOf(HasSubstr("is 8"), HasSubstr("is 12")));
-  target = target_config();
+  target = testing::small_target();
   target.hidden = 64;
   EXPECT_THAT(message(), AllOf(HasSubstr("is 32"), HasSubstr("is 64")));
 }

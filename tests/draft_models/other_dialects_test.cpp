@@ -19,14 +19,6 @@ using ::testing::UnorderedElementsAre;
 /// Neither ascending nor the identity: a dialect that sorts or drops the map is found out.
 VocabMap shuffled_ids() { return make_vocab_map((at::arange(40, at::kLong) * 7 + 5) % 96, 96); }
 
-ModelConfig target_config() {
-  ModelConfig target;
-  target.layers = 8;
-  target.hidden = 32;
-  target.vocab = 96;
-  return target;
-}
-
 LlamaCppTarget llama_target() {
   std::vector<std::string> tokens;
   for (int i = 0; i < 96; ++i) tokens.push_back(fmt::format("t{}", i));
@@ -250,7 +242,7 @@ class Speculators : public ::testing::Test {
     json config = config_json();
     change(config);
     write_text(directory_ / "config.json", config.dump());
-    return error_of([&] { load_draft(directory_, target_config()); });
+    return error_of([&] { load_draft(directory_, testing::small_target()); });
   }
 
   const Scratch scratch_;
@@ -259,7 +251,7 @@ class Speculators : public ::testing::Test {
 };
 
 TEST_F(Speculators, ComesBack) {
-  expect_same_draft(load_draft(directory_, target_config()), params_, at::kFloat);
+  expect_same_draft(load_draft(directory_, testing::small_target()), params_, at::kFloat);
 }
 
 TEST_F(Speculators, NamesAndKeysOfTheFormat) {
@@ -288,7 +280,8 @@ TEST_F(Speculators, NamesAndKeysOfTheFormat) {
 TEST_F(Speculators, OthersFilesReadToo) {
   // A file of the library itself: no stamp, layer ids always after k layers.
   EXPECT_EQ(after([](json& config) { config.erase("aerie"); }), "no error was thrown");
-  EXPECT_THAT(load_draft(directory_, target_config()).config.capture_layers, ElementsAre(1, 3, 4));
+  EXPECT_THAT(load_draft(directory_, testing::small_target()).config.capture_layers,
+              ElementsAre(1, 3, 4));
 }
 
 TEST_F(Speculators, OtherKindsAreRefused) {

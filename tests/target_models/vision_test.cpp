@@ -11,7 +11,7 @@
 namespace aerie::testing {
 namespace {
 
-constexpr double kTolerance = 1e-4;
+constexpr double kVisionTolerance = 1e-4;
 constexpr int kDocuments = 3;
 
 // The conversations of make_golden_vision.py.
@@ -53,10 +53,10 @@ class VisionModel : public ::testing::Test {
     const Tensor layers = value(document, "layers");
     const int64_t rows = layers.size(1);
     const auto part = [&](const Tensor& all) { return all.narrow(0, begin, rows); };
-    EXPECT_LE(max_error(part(out.logits), value(document, "logits")), kTolerance);
-    EXPECT_LE(max_error(part(out.hidden), value(document, "hidden")), kTolerance);
+    EXPECT_LE(max_error(part(out.logits), value(document, "logits")), kVisionTolerance);
+    EXPECT_LE(max_error(part(out.hidden), value(document, "hidden")), kVisionTolerance);
     EXPECT_LE(max_error(part(out.captured), layers.transpose(0, 1).reshape({rows, -1})),
-              kTolerance);
+              kVisionTolerance);
   }
 
   const fs::path directory_ = golden_dir() / "models/qwen2_5_vl";
@@ -76,7 +76,7 @@ TEST_F(VisionModel, TokensAndPixelsEqualTransformers) {
     for (const MediaSpan& span : documents_[d].media)
       pixels.push_back(processors_.of(span.kind).load(span.source).values);
     if (!pixels.empty()) {
-      EXPECT_LE(max_error(at::cat(pixels), value(d, "pixels")), kTolerance);
+      EXPECT_LE(max_error(at::cat(pixels), value(d, "pixels")), kVisionTolerance);
     }
   }
 }
@@ -84,7 +84,7 @@ TEST_F(VisionModel, TokensAndPixelsEqualTransformers) {
 TEST_F(VisionModel, TowerAndPositionsEqualTransformers) {
   for (int d = 0; d < 2; ++d) {
     const EncodedSample encoded = model_->encode(documents_[d]);
-    EXPECT_LE(max_error(encoded.embeds, value(d, "tower")), kTolerance) << d;
+    EXPECT_LE(max_error(encoded.embeds, value(d, "tower")), kVisionTolerance) << d;
     EXPECT_TRUE(at::equal(encoded.positions, value(d, "positions"))) << d;
   }
   const EncodedSample text = model_->encode(documents_[2]);
