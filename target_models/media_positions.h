@@ -1,6 +1,7 @@
 // Positions of documents with images for multi-axis RoPE.
 #pragma once
 #include "data/packer.h"
+#include "kernels/ragged.h"
 
 namespace aerie {
 
