@@ -6,6 +6,18 @@
 
 namespace aerie::ops::composed {
 
+/// What the losses of some students are made of (letters as in losses.h).
+struct LossRows {
+  Tensor log_p, p_full, log_q;  ///< [n,W]
+  Tensor label;                 ///< [n] i64 draft id of the teacher's argmax, or -1
+};
+struct RowLosses {
+  Tensor value;     ///< [n]
+  Tensor gradient;  ///< [n,W] with respect to the student's logits
+};
+/// Defined in losses.cpp.
+RowLosses row_losses(const LossMix& mix, const LossRows& rows);
+
 /// The weight [O,I] itself, out of its tiles where only those are left; without its gradient.
 Tensor dense(const LinearWeight& weight);
 

@@ -1,4 +1,4 @@
-// The fused head and soft cross-entropy out of ATen ops, in chunks of teacher rows.
+// The fused head and its loss out of ATen ops, in chunks of teacher rows.
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
@@ -76,15 +76,17 @@ HeadLossOutput head_loss(const HeadLossInputs& in) {
 
     const Tensor hidden = in.hidden.index_select(0, rows).to(wide);
     const Tensor log_q = at::log_softmax(hidden.matmul(head.t()), -1);
-    const Tensor log_p = chunk.log_p.index_select(0, local), p = log_p.exp(), q = log_q.exp();
+    const Tensor p_full = chunk.p_full.index_select(0, local);
     const Tensor draft_id = chunk.draft_id.index_select(0, local), known = draft_id.ge(0);
-    values.loss.index_copy_(0, rows, (p * (log_p - log_q)).sum(-1) * known);
+    const RowLosses losses =
+        row_losses(in.mix, {chunk.log_p.index_select(0, local), p_full, log_q, draft_id});
+    values.loss.index_copy_(0, rows, losses.value * known);
     values.hit.index_copy_(0, rows, log_q.argmax(-1).eq(draft_id));
     values.in_vocab.index_copy_(0, rows, known);
-    values.alpha.index_copy_(0, rows, at::minimum(chunk.p_full.index_select(0, local), q).sum(-1));
+    values.alpha.index_copy_(0, rows, at::minimum(p_full, log_q.exp()).sum(-1));
     if (!in.hidden_grad && !in.head_grad) continue;
     const Tensor factor = in.row_weight.index_select(0, rows).to(wide) * known;
-    const Tensor d_logits = (q - p) * factor.unsqueeze(1);
+    const Tensor d_logits = losses.gradient * factor.unsqueeze(1);
     if (in.hidden_grad)
       out.grads.hidden.index_copy_(0, rows, d_logits.matmul(head).to(in.hidden.scalar_type()));
     if (in.head_grad) out.grads.head.addmm_(d_logits.t(), hidden);

@@ -9,6 +9,7 @@
 // a gradient. A row's result never depends on the other rows of the call, bit for bit (linear,
 // norms, attention on the CPU in bf16).
 #pragma once
+#include "kernels/losses.h"
 #include "kernels/ragged.h"
 
 namespace aerie::ops {
@@ -107,18 +108,18 @@ struct Teacher {
 };
 /// One value a student row; all [M].
 struct HeadLoss {
-  Tensor loss;      ///< f32: KL(p || q) over the draft vocabulary; 0 where the label is outside it
-  Tensor hit;       ///< bool: argmax q is the teacher's argmax over the full vocabulary
+  Tensor loss;  ///< f32: the mixture of losses; 0 where the label is outside the draft vocabulary
+  Tensor hit;   ///< bool: argmax q is the teacher's argmax over the full vocabulary
   Tensor in_vocab;  ///< bool: the teacher's argmax is in the draft vocabulary
   Tensor alpha;     ///< f32: sum_v min(p_full, q), the expected acceptance under sampling
   Tensor total;     ///< [] f32: sum of row_weight * loss. [grad] for hidden and the head's master
 };
-/// Soft cross-entropy of the draft's head against the teacher, over all unroll steps at once, in
-/// chunks of teacher rows: neither [M,W] nor [T,V] ever exists, and each teacher row's logits are
-/// computed once. hidden [M,C] draft states after its final norm; teacher_row [M] i64 into
-/// Teacher.hidden; row_weight [M] f32.
+/// Divergence `mix` of the draft's head from the teacher, over all unroll steps at once, in chunks
+/// of teacher rows: neither [M,W] nor [T,V] ever exists, and each teacher row's logits are computed
+/// once. hidden [M,C] draft states after its final norm; teacher_row [M] i64 into Teacher.hidden;
+/// row_weight [M] f32.
 HeadLoss head_loss(const Tensor& hidden, const LinearWeight& head, const Teacher& teacher,
-                   const Tensor& teacher_row, const Tensor& row_weight);
+                   const Tensor& teacher_row, const Tensor& row_weight, const LossMix& mix = {});
 
 /// Memory bandwidth of this machine in bytes/s, measured over `bytes` (a fraction of a second).
 double measure_read_bandwidth(int64_t bytes = 256 << 20);

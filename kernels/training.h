@@ -40,6 +40,7 @@ struct HeadLossInputs {
   const Teacher* teacher = nullptr;
   Tensor teacher_row, row_weight;
   bool hidden_grad = false, head_grad = false;  ///< which gradients to compute beside the values
+  LossMix mix = {};
 };
 struct HeadLossOutput {
   HeadLoss values;  ///< `total` is filled by the caller's reduction as well

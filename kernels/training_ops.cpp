@@ -186,15 +186,18 @@ Tensor ttt_attention(const Tensor& q, const Tensor& rows, const Tensor& k, const
 }
 
 HeadLoss head_loss(const Tensor& hidden, const LinearWeight& head, const Teacher& teacher,
-                   const Tensor& teacher_row, const Tensor& row_weight) {
+                   const Tensor& teacher_row, const Tensor& row_weight, const LossMix& mix) {
   HeadLossInputs in{hidden.detach(), &head, &teacher, teacher_row, row_weight};
+  in.mix = mix;
   check_head_loss(in);
   in.hidden_grad = wants_grad(hidden);
   in.head_grad = at::GradMode::is_enabled() && head.trainable();
   HeadLossOutput out;
   {
     at::NoGradGuard no_grad;
-    out = has_cuda_kernel(in.hidden)     ? cuda_ops().head_loss(in)
+    // CUDA's kernel knows the default alone; the composed form runs there too.
+    const bool on_cuda = has_cuda_kernel(in.hidden) && mix.only_kl();
+    out = on_cuda                        ? cuda_ops().head_loss(in)
           : cpu::head_loss_supported(in) ? cpu::head_loss(in)
                                          : composed::head_loss(in);
   }

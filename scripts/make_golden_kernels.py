@@ -86,6 +86,45 @@ def head_loss(teachers, c, vocab, draft_vocab, students):
             "d_hidden": hidden.grad, "d_head": head.grad}
 
 
+LK_SCALE, LK_DECAY = 0.8, 2.0
+
+
+def losses_of(log_p, log_q, p_full, label):
+    """Every loss a row, by name; w of lk_lambda gets no gradient."""
+    p, q = log_p.exp(), log_q.exp()
+    divergence = lambda log_a, log_b: (log_a.exp() * (log_a - log_b)).sum(-1)
+    log_m = ((p + q) / 2).log()
+    alpha = torch.minimum(p_full, q).sum(-1)
+    w = LK_SCALE * torch.exp(-LK_DECAY * alpha.detach())
+    return {
+        "kl": divergence(log_p, log_q), "reverse_kl": divergence(log_q, log_p),
+        "js": (divergence(log_p, log_m) + divergence(log_q, log_m)) / 2,
+        "ce": -log_q.gather(1, label.clamp(min=0)[:, None])[:, 0],
+        "tv": 1 - alpha, "lk_alpha": -alpha.log(),
+        "lk_lambda": w * divergence(log_p, log_q) + (1 - w) * (1 - alpha),
+    }
+
+
+def head_losses(teachers, c, vocab, draft_vocab, students):
+    """Values and gradients of every loss on one set of inputs."""
+    teacher_hidden, teacher_head = leaf(teachers, c).detach(), leaf(vocab, c, scale=0.5).detach()
+    target_of = torch.sort(torch.randperm(vocab)[:draft_vocab])[0]
+    draft_of = torch.full((vocab,), -1)
+    draft_of[target_of] = torch.arange(draft_vocab)
+    hidden, head = leaf(students, c), leaf(draft_vocab, c, scale=0.5)
+    teacher_row, weight = torch.randint(0, teachers, (students,)), torch.rand(students).float().double()
+    full = (teacher_hidden @ teacher_head.T)[teacher_row]
+    label = draft_of[full.argmax(-1)]
+    out = {"teacher_hidden": teacher_hidden, "teacher_head": teacher_head, "target_of": target_of, "draft_of": draft_of,
+           "hidden": hidden, "head": head, "teacher_row": teacher_row, "row_weight": weight}
+    for name in losses_of(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1).long()):
+        log_p, log_q = F.log_softmax(full[:, target_of], -1), F.log_softmax(hidden @ head.T, -1)
+        loss = losses_of(log_p, log_q, torch.softmax(full, -1)[:, target_of], label)[name] * (label >= 0)
+        d_hidden, d_head = torch.autograd.grad((loss * weight).sum(), (hidden, head))
+        out |= {f"{name}.loss": loss, f"{name}.d_hidden": d_hidden, f"{name}.d_head": d_head}
+    return out
+
+
 def linear(n, i, o):
     x, w = leaf(n, i), leaf(o, i, scale=0.2)
     return with_grads(x @ w.T, {"x": x, "weight": w})
@@ -120,6 +159,7 @@ def main():
     write("rms_norm", rms_norm(13, 80, 1e-5))
     write("swiglu", swiglu(11, 48))
     write("rope", rope(12, 3, 16))
+    write("head_losses", head_losses(7, 32, 120, 48, 24))
 
 
 main()

@@ -1,4 +1,4 @@
-// The fused head and soft cross-entropy in bf16. Teacher rows go in chunks: their full-vocabulary
+// The fused head and its loss in bf16. Teacher rows go in chunks: their full-vocabulary
 // logits pass by in panels that stay in cache, leaving the argmax, the log-sum-exp and the softmax
 // over the draft vocabulary. Then the students of those rows, of all unroll depths, go in blocks:
 // logits, loss, gradient of the logits, and the two products of the backward.
@@ -41,6 +41,7 @@ class HeadLossRun {
   explicit HeadLossRun(const HeadLossInputs& in)
       : in_(in),
         rows_(head_loss_rows()),
+        only_kl_(in.mix.only_kl()),
         groups_(group_by_teacher(in.teacher_row)),
         hidden_(in.hidden.contiguous()),
         teacher_hidden_(in.teacher->hidden.contiguous()),
@@ -204,7 +205,9 @@ class HeadLossRun {
     const float weight = known ? row_weight_.const_data_ptr<float>()[row] : 0;
     bf16* d_logits = d_logits_ != nullptr ? d_logits_ + i * stride_ : nullptr;
     float* logits = logits_ + i * stride_;
-    const StudentResult result = rows_.student(logits, draft_vocab_, teacher, weight, d_logits);
+    const StudentResult result =
+        only_kl_ ? rows_.student(logits, draft_vocab_, teacher, weight, d_logits)
+                 : rows_.mixed_student(logits, draft_vocab_, teacher, in_.mix, weight, d_logits);
     out_.values.loss.mutable_data_ptr<float>()[row] = known ? result.loss : 0;
     out_.values.alpha.mutable_data_ptr<float>()[row] = result.alpha;
     out_.values.in_vocab.mutable_data_ptr<bool>()[row] = known;
@@ -253,6 +256,7 @@ class HeadLossRun {
 
   const HeadLossInputs& in_;
   const HeadLossRows& rows_;
+  const bool only_kl_;
   TeacherGroups groups_;
   Tensor hidden_, teacher_hidden_, target_of_, draft_of_, row_weight_;
   int64_t vocab_, draft_vocab_, width_, stride_;

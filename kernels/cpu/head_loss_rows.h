@@ -2,6 +2,7 @@
 // portable and an AVX-512 form; head_loss.cpp picks one table at run time.
 #pragma once
 #include "kernels/cpu/gemm.h"
+#include "kernels/losses.h"
 
 namespace aerie::cpu {
 
@@ -33,10 +34,13 @@ struct HeadLossRows {
   /// Logits [count] -> softmax in place; returns log of the denominator and, in `entropy`, sum p
   /// log p.
   float (*softmax)(float* logits, int64_t count, float* entropy);
-  /// Logits [count] of a student (overwritten) -> loss, alpha, argmax; and where d_logits is given
+  /// Logits [count] of a student (overwritten) -> KL, alpha, argmax; and where d_logits is given
   /// (q - p) * weight in bf16.
   StudentResult (*student)(float* logits, int64_t count, const TeacherRow& teacher, float weight,
                            bf16* d_logits);
+  /// The same for any mixture of losses. A teacher without a label must have weight 0.
+  StudentResult (*mixed_student)(float* logits, int64_t count, const TeacherRow& teacher,
+                                 const ops::LossMix& mix, float weight, bf16* d_logits);
 };
 
 const HeadLossRows& head_loss_rows(Isa isa = best_isa());

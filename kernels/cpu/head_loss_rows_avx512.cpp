@@ -1,16 +1,10 @@
 #include <cmath>
 
-#include "kernels/cpu/head_loss_rows.h"
+#include "kernels/cpu/loss_loops.h"
 #include "kernels/cpu/vector_avx512.h"
 
 namespace aerie::cpu {
 namespace {
-
-/// Largest element of a row and where it stands first.
-struct Top {
-  float value;
-  int64_t index;
-};
 
 Top find_top(const float* row, int64_t count) {
   __m512 best = _mm512_set1_ps(-3.4e38f);
@@ -109,8 +103,16 @@ StudentResult student(float* logits, int64_t count, const TeacherRow& teacher, f
   return {teacher.entropy - product + std::log(sum), _mm512_reduce_add_ps(overlap), top.index};
 }
 
+struct Softmax {
+  static Top find_top(const float* row, int64_t count) { return cpu::find_top(row, count); }
+  static float exponentials(float* row, int64_t count, float top, const float* p, float* dot) {
+    return cpu::exponentials(row, count, top, p, dot);
+  }
+};
+
 }  // namespace
 
-const HeadLossRows kHeadLossRowsAvx512{statistics, gather, softmax, student};
+const HeadLossRows kHeadLossRowsAvx512{statistics, gather, softmax, student,
+                                       mixed_student<Softmax>};
 
 }  // namespace aerie::cpu

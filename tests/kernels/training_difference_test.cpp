@@ -55,7 +55,18 @@ TEST(TrainingDifferences, TttAttention) {
   });
 }
 
-TEST(TrainingDifferences, HeadLoss) {
+class LossDifferences : public ::testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Losses, LossDifferences,
+                         ::testing::Values("kl", "reverse_kl", "js", "ce", "tv", "lk_alpha",
+                                           "lk_lambda", "0.6 kl + 0.4 tv"));
+
+TEST_P(LossDifferences, GradientIsTheSlope) {
+  ops::LossMix mix = ops::parse_loss(GetParam(), "train.loss");
+  // Held fixed in the gradient, w may not move in the difference either.
+  mix.lk_scale = 0.3;
+  mix.lk_decay = 0;
+
   const int64_t vocab = 40, draft_vocab = 12, c = 16, teachers = 3, students = 7;
   const Tensor target_of = at::arange(1, 37, 3, at::kLong);
   Tensor draft_of = at::full({vocab}, -1, at::kLong);
@@ -75,7 +86,7 @@ TEST(TrainingDifferences, HeadLoss) {
                       ops::LinearWeight head;
                       head.weight = x[1];
                       head.out_features = draft_vocab, head.in_features = c;
-                      return ops::head_loss(x[0], head, teacher, teacher_row, weight).total;
+                      return ops::head_loss(x[0], head, teacher, teacher_row, weight, mix).total;
                     });
 }
 

@@ -2,6 +2,7 @@
 // (tests/golden/kernels).
 #include <gtest/gtest.h>
 
+#include "kernels/losses.h"
 #include "kernels/ops.h"
 #include "tests/kernels/golden.h"
 
@@ -94,6 +95,56 @@ TEST_P(TrainingGolden, HeadLoss) {
   (loss.total * 0.5).backward();  // an upstream factor reaches both gradients
   expect_near("d_hidden", hidden.grad() * 2, golden.at("d_hidden"));
   expect_near("d_head", master.grad() * 2, golden.at("d_head"));
+}
+
+// Row for row and with gradients, in a mixture of the one loss alone.
+TEST_P(TrainingGolden, EveryLoss) {
+  const Golden golden = read_golden("head_losses");
+  const ops::LinearWeight teacher_head = ops::pack_linear(golden.at("teacher_head").to(type()));
+  const ops::Teacher teacher{golden.at("teacher_hidden").to(type()), &teacher_head,
+                             golden.at("target_of"), golden.at("draft_of")};
+  for (const char* name : {"kl", "reverse_kl", "js", "ce", "tv", "lk_alpha", "lk_lambda"}) {
+    SCOPED_TRACE(name);
+    ops::LossMix mix = ops::parse_loss(name, "train.loss");
+    mix.lk_scale = 0.8;
+    mix.lk_decay = 2.0;
+    const Tensor hidden = leaf(golden.at("hidden"), type()),
+                 master = leaf(golden.at("head"), at::kFloat);
+    const ops::HeadLoss loss =
+        ops::head_loss(hidden, ops::pack_trainable(master, type()), teacher,
+                       golden.at("teacher_row"), golden.at("row_weight"), mix);
+    loss.total.backward();
+    const auto expected = [&](const char* what) {
+      return golden.at(std::string(name) + "." + what);
+    };
+    expect_near("loss", loss.loss, expected("loss"));
+    expect_near("d_hidden", hidden.grad(), expected("d_hidden"));
+    expect_near("d_head", master.grad(), expected("d_head"));
+  }
+}
+
+// The gradient is linear in the mixture's weights where these do not depend on the row.
+TEST_P(TrainingGolden, AMixtureIsTheSumOfItsLosses) {
+  const Golden golden = read_golden("head_losses");
+  const ops::LinearWeight teacher_head = ops::pack_linear(golden.at("teacher_head").to(type()));
+  const ops::Teacher teacher{golden.at("teacher_hidden").to(type()), &teacher_head,
+                             golden.at("target_of"), golden.at("draft_of")};
+  const ops::LossMix mix =
+      ops::parse_loss("0.5 kl+0.25 reverse_kl + 2 js + 0.75 ce + tv + 0.1 lk_alpha", "train.loss");
+  const Tensor hidden = leaf(golden.at("hidden"), type()),
+               master = leaf(golden.at("head"), at::kFloat);
+  const ops::HeadLoss loss = ops::head_loss(hidden, ops::pack_trainable(master, type()), teacher,
+                                            golden.at("teacher_row"), golden.at("row_weight"), mix);
+  loss.total.backward();
+  const std::pair<const char*, double> terms[] = {
+      {"kl", 0.5}, {"reverse_kl", 0.25}, {"js", 2}, {"ce", 0.75}, {"tv", 1}, {"lk_alpha", 0.1}};
+  Tensor value = at::zeros_like(golden.at("kl.loss")), d_head = at::zeros_like(golden.at("head"));
+  for (const auto& [name, weight] : terms) {
+    value.add_(golden.at(std::string(name) + ".loss"), weight);
+    d_head.add_(golden.at(std::string(name) + ".d_head"), weight);
+  }
+  expect_near("loss", loss.loss, value);
+  expect_near("d_head", master.grad(), d_head);
 }
 
 TEST_P(TrainingGolden, Linear) {
