@@ -12,7 +12,8 @@ COMMANDS = {
     "export": ["--checkpoint", "--output", "--format", "--check"],
     "generate": ["--target", "--draft", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",
                  "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json"],
-    "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json"],
+    "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json", "--load",
+              "--rate", "--streams", "--clock-table"],
     "serve": ["--target", "--draft", "--host", "--port", "--api-key", "--max-sequences", "--max-requests", "--json"],
     "info": ["--json"],
 }
