@@ -9,7 +9,6 @@ namespace aerie {
 
 /// Draft lengths of the report, in order of appearance; each has a colour.
 std::vector<int64_t> draft_lengths(const BenchReport& report);
-std::string series_color(size_t series);
 
 std::string speedup_plot(const BenchReport& report);
 /// Bars of the medians; a line from the slowest to the fastest repeat.
