@@ -24,7 +24,8 @@ class RowError : public Error {
 };
 
 struct Conversation {
-  std::string id;  // empty if the row has none
+  std::string id;      // empty if the row has none
+  std::string domain;  // what kind of text the row says it is ("domain" or "category"), or empty
   /// Objects with "role" (system, user, assistant, tool), "content" (a string, or parts where some
   /// are not text) and the row's other keys ("tool_calls", "reasoning_content"...).
   Json messages = Json::array();
@@ -38,8 +39,8 @@ struct Conversation {
 
 /// `row`: the JSON of {"conversations": [{"role"|"from", "content"|"value"}...]}, {"messages"},
 /// {"prompt", "response"}, {"prompt"}, {"turns": [user text...]} or {"input_ids", "loss_mask"},
-/// each with an optional "id". Role names of other formats (human, gpt, model...) are understood.
-/// Content given as text parts becomes one string. Throws RowError.
+/// each with an optional "id" and "domain". Role names of other formats (human, gpt, model...) are
+/// understood. Content given as text parts becomes one string. Throws RowError.
 Conversation parse_conversation(std::string_view row);
 
 /// The messages to answer: those before the trailing assistant turns; of rows that are user turns

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/files.h"
@@ -125,31 +126,45 @@ void Trainer::count_skipped(const std::vector<std::string>& documents) {
       fmt::format("step {}: the gradient is not finite, skipped; documents {}", state_.step, ids));
 }
 
+void Trainer::measure_acceptance(Evaluation& evaluation) const {
+  if (!parts_.measure || parts_.prompts.empty()) return;
+  const at::NoGradGuard no_grad;
+  evaluation.acceptance =
+      parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
+  for (DomainEvaluation& domain : evaluation.domains) {
+    domain.acceptance =
+        acceptance_of_domain(*evaluation.acceptance, parts_.prompt_domains, domain.name);
+  }
+}
+
 Evaluation Trainer::evaluate() {
   Stopwatch watch;
-  Evaluation evaluation{evaluate_loss(draft_, *parts_.heldout, teacher(), weights_), {}, 0};
-  if (parts_.measure && !parts_.prompts.empty()) {
-    const at::NoGradGuard no_grad;
-    evaluation.acceptance =
-        parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
-  }
+  Evaluation evaluation = evaluate_loss(draft_, *parts_.heldout, teacher(), weights_);
+  measure_acceptance(evaluation);
   evaluation.seconds = watch.lap();
   return evaluation;
 }
 
-void Trainer::evaluate_and_log(MetricsFile& file) {
+void Trainer::evaluate_and_log(RunLog& log) {
   last_evaluation_ = evaluate();
-  file.write(eval_line(state_, *last_evaluation_));
+  log.write(eval_line(state_, *last_evaluation_));
   log_info(
       fmt::format("step {}, held-out documents: {}", state_.step, describe(*last_evaluation_)));
   const double value = last_evaluation_->value();
   if (state_.best.step < 0 || value > state_.best.value) {
     state_.best = {state_.step, value, last_evaluation_->metric()};
+  } else {
+    ++state_.best.waited;
   }
 }
 
-void Trainer::save(MetricsFile& file) {
-  state_.metrics_position = file.position();
+bool Trainer::out_of_patience() const {
+  const int64_t patience = parts_.config.eval.patience;
+  return patience > 0 && state_.best.waited >= patience;
+}
+
+void Trainer::save(RunLog& log) {
+  state_.metrics_position = log.position();
   const fs::path& run = parts_.config.output.dir;
   save_checkpoint(
       run, {state_, parts_.draft, params_, parts_.vocab, optimizer_, to_yaml(parts_.config)});
@@ -158,21 +173,29 @@ void Trainer::save(MetricsFile& file) {
   saved_step_ = state_.step;
 }
 
-void Trainer::finish_step(MetricsFile& file, bool ended) {
+bool Trainer::finish_step(RunLog& log, bool ended) {
   const bool evaluated = parts_.heldout && (ended || due(state_.step, parts_.config.eval.every));
-  if (evaluated) evaluate_and_log(file);
+  if (evaluated) evaluate_and_log(log);
+  if (!ended && evaluated && out_of_patience()) {
+    log_info(fmt::format(
+        "step {}: {} evaluations without a better {} than {:.2f} of step {}: "
+        "training ends here (eval.patience)",
+        state_.step, state_.best.waited, state_.best.metric, state_.best.value, state_.best.step));
+    ended = true;
+  }
   const bool best = evaluated && state_.best.step == state_.step;
-  if (ended || best || due(state_.step, parts_.config.train.checkpoint_every)) save(file);
+  if (ended || best || due(state_.step, parts_.config.train.checkpoint_every)) save(log);
+  return ended;
 }
 
 bool Trainer::run() {
   const StopSignal stop;
   const int64_t log_every = parts_.config.train.log_every;
-  MetricsFile file(parts_.config.output.dir / "metrics.jsonl", state_.metrics_position);
+  RunLog log(parts_.config.output.dir, state_.step, state_.metrics_position);
   Progress progress("training", total_steps_, "steps");
   UnrollMetrics metrics(parts_.config.train.unroll);
   TimeSplit seconds;  // since the last line
-  bool ended = state_.step >= total_steps_;
+  bool ended = state_.step >= total_steps_ || out_of_patience();
   while (!ended && !stop.requested()) {
     StepReport report = step(metrics);
     seconds.add(report.seconds);
@@ -180,14 +203,14 @@ bool Trainer::run() {
     ended = !report.trained || state_.step >= total_steps_;
     progress.update(state_.step, progress_note(metrics, report));
     if (metrics.pairs() > 0 && (ended || due(state_.step, log_every))) {
-      file.write(train_line(state_, metrics, report));
+      log.write(train_line(state_, metrics, report));
       metrics = UnrollMetrics(parts_.config.train.unroll);
       seconds = {};
     }
-    finish_step(file, ended);
+    ended = finish_step(log, ended);
   }
   progress.finish();
-  if (saved_step_ != state_.step) save(file);
+  if (saved_step_ != state_.step) save(log);
   return ended;
 }
 

@@ -8,6 +8,7 @@
 #include "trainer/hidden_states.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
+#include "trainer/run_log.h"
 
 namespace aerie {
 
@@ -23,6 +24,7 @@ struct TrainerParts {
   MeasureAcceptance measure;
   RunFacts facts;  ///< what a resumed run must agree on
   at::ScalarType dtype = at::kBFloat16;
+  std::vector<std::string> prompt_domains = {};  ///< of each prompt; empty: the data name none
 };
 
 /// Where the seconds of steps went.
@@ -71,10 +73,13 @@ class Trainer {
   /// Forward and backward of one batch -> its pairs. Gradients add up.
   int64_t accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds);
   void count_skipped(const std::vector<std::string>& documents);
-  /// Evaluates and saves where the step is due for it, or the last.
-  void finish_step(MetricsFile& file, bool ended);
-  void evaluate_and_log(MetricsFile& file);
-  void save(MetricsFile& file);
+  /// Evaluates and saves where the step is due for it, or the last. -> whether it is the last
+  bool finish_step(RunLog& log, bool ended);
+  void evaluate_and_log(RunLog& log);
+  void save(RunLog& log);
+  /// eval.patience evaluations have brought nothing better.
+  bool out_of_patience() const;
+  void measure_acceptance(Evaluation& evaluation) const;
   TeacherHead teacher() const { return {&parts_.target.head(), &parts_.vocab}; }
 
   TrainerParts parts_;
