@@ -97,7 +97,8 @@ void measure_coverage(const PrepareOptions& options, const std::vector<int64_t>&
   };
   measure(report.vocabulary);
   for (const int64_t size : kSizes) {
-    if (size < vocab) measure(make_draft_vocabulary(counts, size, forced));
+    if (size < vocab && size != report.vocabulary.size())
+      measure(make_draft_vocabulary(counts, size, forced));
   }
 }
 

@@ -12,7 +12,7 @@ using pages::Curve;
 using pages::line_plot;
 using pages::Point;
 
-constexpr size_t kPoints = 240;  // more are not seen
+constexpr size_t kPoints = 120;  // means of neighbours: single steps are noise
 
 template <typename Of, typename Value>
 std::vector<Point> points_of(const std::vector<Of>& line, double Of::*x, const Value& value) {

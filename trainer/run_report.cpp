@@ -51,15 +51,14 @@ std::string result_tiles(const RunHistory& run) {
 }
 
 std::string plots_of(const RunHistory& run) {
-  return pages::grid(
-      plot_card("Acceptance length over steps", acceptance_plot(run)) +
-      plot_card("Acceptance by depth (best evaluation)", depth_plot(run)) +
-      plot_card("Loss by depth", loss_plot(run)) +
-      plot_card("Share of depth's tokens guessed right, while training", accuracy_plot(run)) +
-      plot_card("Learning rate", learning_rate_plot(run)) +
-      plot_card("Gradient norm", gradient_plot(run)) +
-      plot_card("Tokens a second", throughput_plot(run)) +
-      plot_card("Where a step's time goes", time_split_plot(run)));
+  return pages::grid(plot_card("Acceptance length over steps", acceptance_plot(run)) +
+                     plot_card("Acceptance by depth (best evaluation)", depth_plot(run)) +
+                     plot_card("Loss by depth", loss_plot(run)) +
+                     plot_card("Tokens guessed right, by depth", accuracy_plot(run)) +
+                     plot_card("Learning rate", learning_rate_plot(run)) +
+                     plot_card("Gradient norm", gradient_plot(run)) +
+                     plot_card("Tokens a second", throughput_plot(run)) +
+                     plot_card("Where a step's time goes", time_split_plot(run)));
 }
 
 std::string domains_of(const RunHistory& run) {
