@@ -14,8 +14,8 @@ int run(int argc, char** argv) {
   CLI::App app("Trains EAGLE-3 draft models and decodes with them.", "aerie");
   app.require_subcommand(1);
   using namespace aerie::cli;
-  for (const auto add : {add_prepare, add_resample, add_dump, add_train, add_export, add_generate,
-                         add_bench, add_serve, add_info}) {
+  for (const auto add : {add_prepare, add_resample, add_dump, add_train, add_report, add_export,
+                         add_generate, add_bench, add_serve, add_info}) {
     add(app);
   }
   try {

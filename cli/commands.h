@@ -23,6 +23,7 @@ void add_resample(CLI::App& app);
 void add_prepare(CLI::App& app);
 void add_dump(CLI::App& app);
 void add_train(CLI::App& app);
+void add_report(CLI::App& app);
 void add_export(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_bench(CLI::App& app);

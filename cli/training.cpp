@@ -1,4 +1,4 @@
-// aerie prepare, dump, train, export.
+// aerie prepare, dump, train, report, export.
 #include "cli/commands.h"
 #include "common/error.h"
 #include "decoding/commands.h"
@@ -39,6 +39,12 @@ void parse_part(const std::string& text, DumpFlags& flags) {
   flags.part = part - 1;
   flags.parts = parts;
 }
+
+struct ReportCommand {
+  CommonFlags common;
+  std::vector<std::filesystem::path> runs;
+  std::filesystem::path output;
+};
 
 struct ExportCommand {
   CommonFlags common;
@@ -103,6 +109,21 @@ void add_dump(CLI::App& app) {
     given->flags.device = given->common.device;
     given->flags.dtype = given->common.dtype;
     dump_command(load_run_config(given->common.config, given->common.set), given->flags);
+  });
+}
+
+void add_report(CLI::App& app) {
+  const auto given = std::make_shared<ReportCommand>();
+  CLI::App* command = app.add_subcommand("report", "runs as a page of curves, compared");
+  command
+      ->add_option("RUN", given->runs,
+                   "directories of runs: the first is shown in full, the others beside it")
+      ->required();
+  command->add_option("--output", given->output, "the page; default: report.html of the first run");
+  add_common_flags(*command, given->common);
+  command->callback([given] {
+    apply(given->common);
+    write_run_report(given->runs, given->output);
   });
 }
 

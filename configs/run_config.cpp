@@ -38,6 +38,14 @@ schema::Table table_of(RunConfig& c) {
        "longer conversations are cut"},
       {"data.last_turn_only", &c.data.last_turn_only, any(), "",
        "supervise the last assistant turn only"},
+      {"data.reasoning", &c.data.reasoning, any(), "",
+       "keep the assistant's reasoning (<think> ... </think>, reasoning_content)"},
+      {"data.assistant_header", &c.data.assistant_header, any(), "",
+       "what the template prints before an assistant's text; empty: found from the template"},
+      {"data.end_of_turn", &c.data.end_of_turn, any(), "",
+       "what it prints after it, supervised too; empty: found from the template"},
+      {"data.variables", &c.data.variables, any(), "",
+       "JSON object of names that the template sees: '{\"enable_thinking\": false}'"},
       {"data.max_bad_rows", &c.data.max_bad_rows, between(0, 1), "share of the rows",
        "more unusable rows than this stop the run"},
 
@@ -98,6 +106,8 @@ schema::Table table_of(RunConfig& c) {
       {"eval.every", &c.eval.every, at_least(0), "steps", "0: at the end only"},
       {"eval.prompts", &c.eval.prompts, at_least(0), "",
        "held-out prompts that are decoded to measure acceptance; 0: none"},
+      {"eval.patience", &c.eval.patience, at_least(0), "evaluations",
+       "so many without a better acceptance end the run; 0: never"},
 
       {"output.dir", &c.output.dir, required(), "",
        "the run's directory: checkpoints, metrics, report"},

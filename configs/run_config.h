@@ -25,7 +25,11 @@ struct DataSection {
   std::filesystem::path cache;    // token shards; default <output.dir>/data
   int64_t max_length = 2048;      // tokens a document
   bool last_turn_only = false;
-  double max_bad_rows = 0.01;  // share of the rows
+  bool reasoning = true;         // <think> ... </think> stays in the text
+  std::string assistant_header;  // empty: found from the chat template
+  std::string end_of_turn;       // likewise
+  std::string variables = "{}";  // JSON, for the chat template
+  double max_bad_rows = 0.01;    // share of the rows
 };
 
 struct HiddenStatesSection {
@@ -62,8 +66,9 @@ struct OptimSection {
 };
 
 struct EvalSection {
-  int64_t every = 0;    // steps; 0: at the end only
-  int64_t prompts = 8;  // held-out prompts decoded to measure acceptance; 0: none
+  int64_t every = 0;     // steps; 0: at the end only
+  int64_t prompts = 8;   // held-out prompts decoded to measure acceptance; 0: none
+  int64_t patience = 0;  // evaluations without a better one that end the run; 0: never
 };
 
 struct OutputSection {

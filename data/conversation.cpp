@@ -97,9 +97,16 @@ std::string id_of(const Json& row) {
   return "";
 }
 
+std::string domain_of(const Json& row) {
+  for (const char* key : {"domain", "category"})
+    if (row.contains(key) && row.at(key).is_string()) return row.at(key);
+  return "";
+}
+
 void parse_row(const Json& row, Conversation& conversation) {
   if (!row.is_object()) throw RowError("unknown form", "the row is not a JSON object");
   conversation.id = id_of(row);
+  conversation.domain = domain_of(row);
   for (const char* key : {"conversations", "messages"})
     if (row.contains(key)) return parse_messages(row, row.at(key), conversation);
   if (row.contains("input_ids")) return parse_tokenised(row, conversation);

@@ -25,7 +25,8 @@ class RowError : public Error {
 };
 
 struct Conversation {
-  std::string id;  // empty if the row has none
+  std::string id;      // empty if the row has none
+  std::string domain;  // what kind of text the row says it is ("domain" or "category"), or empty
   /// Objects with "role" (system, user, assistant, tool), "content" (a string, or parts where some
   /// are not text) and the row's other keys ("tool_calls", "reasoning_content"...).
   Json messages = Json::array();
@@ -39,9 +40,9 @@ struct Conversation {
 
 /// `row`: the JSON of {"conversations": [{"role"|"from", "content"|"value"}...]}, {"messages"},
 /// {"prompt", "response"}, {"prompt"}, {"turns": [user text...]} or {"input_ids", "loss_mask"},
-/// each with an optional "id". Role names of other formats (human, gpt, model...) are understood.
-/// Content given as text parts becomes one string; parts that name images or audio are resolved as
-/// in data/media.h, with relative paths taken from `directory`. Throws RowError.
+/// each with an optional "id" and "domain". Role names of other formats (human, gpt, model...) are
+/// understood. Content given as text parts becomes one string; parts that name images or audio are
+/// resolved as in data/media.h, with relative paths taken from `directory`. Throws RowError.
 Conversation parse_conversation(std::string_view row, const std::filesystem::path& directory = {});
 
 /// The messages to answer: those before the trailing assistant turns; of rows that are user turns

@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <mutex>
 #include <set>
 
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
+#include "common/threads.h"
 #include "data/split.h"
 #include "data/token_shards.h"
 
@@ -14,6 +16,7 @@ namespace aerie {
 namespace {
 
 constexpr int64_t kSampleTokens = 400;
+constexpr int64_t kSizes[] = {4096, 8192, 16384, 32768};  // whose coverage is reported
 
 Json read_config(const fs::path& file) {
   if (!fs::exists(file)) return Json::object();
@@ -50,19 +53,53 @@ std::vector<int32_t> special_ids(const fs::path& model_dir, const Tokenizer& tok
   return {ids.begin(), ids.end()};
 }
 
+void count_document(const Document& document, std::vector<int64_t>& counts) {
+  const auto vocab = static_cast<int64_t>(counts.size());
+  for (size_t i = 0; i < document.ids.size(); ++i) {
+    AERIE_CHECK(document.ids[i] < vocab,
+                "token id {} is outside the target's vocabulary of {}: the "
+                "tokenizer does not belong to this config.json",
+                document.ids[i], vocab);
+    counts[static_cast<size_t>(document.ids[i])] += document.assistant[i];
+  }
+}
+
+/// How often each id is supervised. One file of the shards is in memory at a time.
 std::vector<int64_t> count_supervised(const TokenShards& shards, int64_t vocab) {
   std::vector<int64_t> counts(static_cast<size_t>(vocab), 0);
-  for (int64_t d = 0; d < shards.size(); ++d) {
-    const Document document = shards[d];
-    for (size_t i = 0; i < document.ids.size(); ++i) {
-      AERIE_CHECK(document.ids[i] < vocab,
-                  "token id {} is outside the target's vocabulary of {}: the "
-                  "tokenizer does not belong to this config.json",
-                  document.ids[i], vocab);
-      counts[static_cast<size_t>(document.ids[i])] += document.assistant[i];
-    }
+  std::mutex mutex;
+  size_t file = 0;
+  for (const auto& [first, last] : shards.files()) {
+    // A few ranges a thread: each has counts of its own, as large as the vocabulary.
+    const int64_t grain = (last - first) / (4 * num_threads()) + 1;
+    parallel_for(first, last, grain, [&](int64_t begin, int64_t end) {
+      std::vector<int64_t> mine(counts.size(), 0);
+      for (int64_t d = begin; d < end; ++d) count_document(shards[d], mine);
+      const std::lock_guard lock(mutex);
+      std::transform(mine.begin(), mine.end(), counts.begin(), counts.begin(), std::plus<>());
+    });
+    shards.drop(file++);
   }
   return counts;
+}
+
+void measure_coverage(const PrepareOptions& options, const std::vector<int64_t>& counts,
+                      const std::vector<int32_t>& forced, PrepareReport& report) {
+  const auto vocab = static_cast<int64_t>(counts.size());
+  std::vector<int64_t> heldout;
+  if (!options.heldout.empty()) {
+    heldout = count_supervised(TokenShards(PreparedData(options.output).heldout), vocab);
+  }
+  const auto measure = [&](const DraftVocabulary& vocabulary) {
+    Coverage coverage{vocabulary.size(), vocabulary_coverage(counts, vocabulary), {}};
+    if (!heldout.empty()) coverage.heldout = vocabulary_coverage(heldout, vocabulary);
+    report.coverage.push_back(coverage);
+  };
+  measure(report.vocabulary);
+  for (const int64_t size : kSizes) {
+    if (size < vocab && size != report.vocabulary.size())
+      measure(make_draft_vocabulary(counts, size, forced));
+  }
 }
 
 void make_vocabulary(const PrepareOptions& options, const Tokenizer& tokenizer,
@@ -70,18 +107,16 @@ void make_vocabulary(const PrepareOptions& options, const Tokenizer& tokenizer,
   const PreparedData places(options.output);
   const int64_t vocab = target_vocab(options.model_dir);
   const std::vector<int64_t> counts = count_supervised(TokenShards(places.train), vocab);
+  const std::vector<int32_t> forced = special_ids(options.model_dir, tokenizer, markers);
   if (options.vocabulary) {
     AERIE_CHECK(options.vocabulary->target_size == vocab,
                 "the given draft vocabulary is one of {} tokens, and the target has {}",
                 options.vocabulary->target_size, vocab);
     report.vocabulary = *options.vocabulary;
   } else {
-    report.vocabulary = make_draft_vocabulary(counts, std::min(options.draft_vocab, vocab),
-                                              special_ids(options.model_dir, tokenizer, markers));
+    report.vocabulary = make_draft_vocabulary(counts, std::min(options.draft_vocab, vocab), forced);
   }
-  report.coverage = vocabulary_coverage(counts, report.vocabulary);
-  for (const int64_t size : {8192, 16384, 32768})
-    report.coverage_by_size.emplace_back(size, vocabulary_coverage(counts, size));
+  measure_coverage(options, counts, forced, report);
   if (!fs::exists(places.vocabulary) ||
       load_draft_vocabulary(places.vocabulary).hash != report.vocabulary.hash)
     save_draft_vocabulary(places.vocabulary, report.vocabulary);
@@ -110,6 +145,16 @@ void log_split(const char* name, const SplitReport& split) {
                   split.truncated, split.up_to_date ? " (up to date)" : ""));
 }
 
+std::string coverage_table(const std::vector<Coverage>& all) {
+  std::string text;
+  for (size_t i = 0; i < all.size(); ++i) {
+    text += fmt::format("  {:>6} ids  train {:6.2f} %", all[i].size, 100 * all[i].train);
+    if (all[i].heldout) text += fmt::format("  held out {:6.2f} %", 100 * *all[i].heldout);
+    text += i == 0 ? "  (this run's)\n" : "\n";
+  }
+  return text;
+}
+
 void log_report(const PrepareOptions& options, const PrepareReport& report,
                 const Tokenizer& tokenizer) {
   if (options.show_sample && !report.train.up_to_date) {
@@ -118,12 +163,8 @@ void log_report(const PrepareOptions& options, const PrepareReport& report,
   }
   log_split("train", report.train);
   if (!options.heldout.empty()) log_split("heldout", report.heldout);
-  std::string line =
-      fmt::format("draft vocabulary: {} ids cover {:.2f} % of the supervised tokens (",
-                  report.vocabulary.size(), 100 * report.coverage);
-  for (const auto& [size, share] : report.coverage_by_size)
-    line += fmt::format("{}{}: {:.2f} %", size == 8192 ? "" : ", ", size, 100 * share);
-  log_info(line + ")");
+  log_info("draft vocabulary, share of the supervised tokens that it has:\n" +
+           coverage_table(report.coverage));
 }
 
 }  // namespace
@@ -142,8 +183,8 @@ PrepareReport prepare(const PrepareOptions& options) {
                        options.max_bad_rows};
   report.train = prepare_split(train, encoder);
   if (!options.heldout.empty()) {
-    const SplitJob heldout{"heldout", options.heldout, places.heldout, options.max_length,
-                           options.max_bad_rows};
+    const SplitJob heldout{"heldout",          options.heldout,      places.heldout,
+                           options.max_length, options.max_bad_rows, true};
     report.heldout = prepare_split(heldout, encoder);
   }
   make_vocabulary(options, tokenizer, encoder.markers(), report);

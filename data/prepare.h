@@ -40,6 +40,7 @@ struct SplitReport {
   int64_t rows = 0, documents = 0, tokens = 0, supervised = 0, truncated = 0;
   std::map<std::string, int64_t> bad_rows;  // by reason
   std::array<int64_t, 4> lengths{};         // median, 90 %, 99 %, largest
+  std::vector<int64_t> histogram;           // documents in equal steps from 0 to the largest
   bool up_to_date = false;                  // nothing was done: it was there already
 
   double supervised_share() const {
@@ -47,11 +48,18 @@ struct SplitReport {
   }
 };
 
+/// Share of the supervised tokens that a draft vocabulary of this size has. Of the training data it
+/// flatters: what a size is worth shows in the held-out documents.
+struct Coverage {
+  int64_t size = 0;
+  double train = 0;
+  std::optional<double> heldout;
+};
+
 struct PrepareReport {
   SplitReport train, heldout;
   DraftVocabulary vocabulary;
-  double coverage = 0;  // share of the supervised tokens that the vocabulary has
-  std::vector<std::pair<int64_t, double>> coverage_by_size;  // 8192, 16384, 32768
+  std::vector<Coverage> coverage;  // of the vocabulary, then of other sizes from small to large
 };
 
 /// Does what has not been done yet: a split whose inputs, tokenizer, template and options hash to

@@ -5,33 +5,49 @@
 #include "common/log.h"
 #include "common/progress.h"
 #include "common/threads.h"
+#include "common/worker.h"
+#include "data/prepare_report.h"
 #include "data/text_files.h"
 #include "data/token_shards.h"
 
 namespace aerie {
 namespace {
 
-constexpr size_t kBatch = 512;       // rows in memory at a time
-constexpr size_t kExamples = 5;      // bad rows that a message shows
+// Three batches are in memory at a time; large enough that threads seldom wait for the last row.
+constexpr size_t kBatchRows = 2048, kBatchBytes = size_t{8} << 20;
+constexpr size_t kExamples = 5;  // bad rows that a message shows
+constexpr size_t kHashedAtOnce = size_t{16} << 20;
+constexpr int64_t kHistogramSteps = 32;
 constexpr int kPipelineVersion = 1;  // raise it when the same input gives other shards
 
 struct Row {
   std::string text, where;
   fs::path directory;  // of its file: where relative paths of media start
   EncodedChat encoded;
-  std::string id, reason, problem;  // reason: empty for a good row
+  std::string id, domain, reason, problem;  // reason: empty for a good row
   bool truncated = false;
 };
+
+/// A file's content, without keeping it in memory.
+std::string hash_content(const fs::path& file) {
+  const MappedFile bytes(file);
+  uint64_t hash = hash_bytes("");
+  for (size_t begin = 0; begin < bytes.size(); begin += kHashedAtOnce) {
+    const size_t size = std::min(kHashedAtOnce, bytes.size() - begin);
+    hash = hash_bytes({reinterpret_cast<const char*>(bytes.data()) + begin, size}, hash);
+    bytes.drop(begin, size);
+  }
+  return fmt::format("{:016x}", hash);
+}
 
 /// Hash of everything that the shards depend on.
 std::string key_of(const SplitJob& job, const ChatEncoder& encoder) {
   std::string parts =
       fmt::format("{} {} {}", kPipelineVersion, encoder.fingerprint(), job.max_length);
+  if (job.keep_domains) parts += " domains";
   for (const fs::path& input : job.inputs) {
     AERIE_CHECK(fs::is_regular_file(input), "data.{}: {} does not exist", job.name, input.string());
-    const MappedFile bytes(input);
-    const std::string_view content(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    parts += fmt::format(" {} {}", input.filename().string(), hash_hex(content));
+    parts += fmt::format(" {} {}", input.filename().string(), hash_content(input));
   }
   return hash_hex(parts);
 }
@@ -54,6 +70,7 @@ void encode_row(Row& row, const ChatEncoder& encoder, int64_t limit) {
   try {
     const Conversation conversation = parse_conversation(row.text, row.directory);
     row.id = conversation.id.empty() ? row.where : conversation.id;
+    row.domain = conversation.domain;
     row.encoded = encoder.encode(conversation);
     cut(row, limit);
   } catch (const RowError& e) {
@@ -65,27 +82,31 @@ void encode_row(Row& row, const ChatEncoder& encoder, int64_t limit) {
   }
 }
 
-/// Reads rows in order, encodes them in batches on all threads, writes them in order.
+/// Reads rows in order, encodes them in batches on all threads, writes them in order. While one
+/// batch is encoded, a thread of its own writes the one before and reads the one behind.
 class SplitWriter {
  public:
   SplitWriter(const SplitJob& job, const ChatEncoder& encoder, const fs::path& directory)
       : job_(job),
         encoder_(encoder),
         shards_(directory),
-        progress_("prepare " + job.name, 0, "rows") {}
+        progress_("prepare " + job.name, megabytes(size_of(job.inputs)), "MB") {}
 
   SplitReport run(const std::string& key) {
-    for (const fs::path& input : job_.inputs) {
-      for_each_row(input, [&](std::string_view text, int64_t line) {
-        Row row;
-        row.text = text;
-        row.where = fmt::format("{}:{}", input.string(), line);
-        row.directory = fs::absolute(input).parent_path();
-        batch_.push_back(std::move(row));
-        if (batch_.size() == kBatch) flush();
+    std::vector<Row> written, current = read_batch(), next;
+    Worker beside;
+    while (!current.empty()) {
+      beside.submit([&] {
+        take(written);
+        next = read_batch();
       });
+      encode(current);
+      beside.wait();
+      progress_.update(megabytes(read_ + position()), fmt::format("{} rows", report_.rows));
+      written = std::move(current);
+      current = std::exchange(next, {});
     }
-    flush();
+    take(written);
     progress_.finish();
     check_bad_rows();
     shards_.finish(key);
@@ -94,14 +115,52 @@ class SplitWriter {
   }
 
  private:
-  void flush() {
-    parallel_for(0, static_cast<int64_t>(batch_.size()), 4, [&](int64_t begin, int64_t end) {
+  static int64_t megabytes(int64_t bytes) { return bytes / 1'000'000; }
+  static int64_t size_of(const std::vector<fs::path>& files) {
+    int64_t size = 0;
+    for (const fs::path& file : files) size += static_cast<int64_t>(fs::file_size(file));
+    return size;
+  }
+  int64_t position() const { return reader_ ? reader_->position() : 0; }
+
+  /// The next row of the inputs; nothing at the end of the last.
+  std::optional<TextRow> next_row() {
+    for (;;) {
+      if (!reader_) {
+        if (input_ == job_.inputs.size()) return std::nullopt;
+        reader_.emplace(job_.inputs[input_]);
+      }
+      if (const std::optional<TextRow> row = reader_->next()) return row;
+      read_ += reader_->position();
+      reader_.reset();
+      ++input_;
+    }
+  }
+
+  std::vector<Row> read_batch() {
+    std::vector<Row> batch;
+    size_t bytes = 0;
+    while (batch.size() < kBatchRows && bytes < kBatchBytes) {
+      const std::optional<TextRow> text = next_row();
+      if (!text) break;
+      Row& row = batch.emplace_back();
+      row.text = text->text;
+      row.where = fmt::format("{}:{}", job_.inputs[input_].string(), text->line);
+      row.directory = fs::absolute(job_.inputs[input_]).parent_path();
+      bytes += row.text.size();
+    }
+    return batch;
+  }
+
+  void encode(std::vector<Row>& batch) const {
+    parallel_for(0, static_cast<int64_t>(batch.size()), 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        encode_row(batch_[static_cast<size_t>(i)], encoder_, job_.max_length);
+        encode_row(batch[static_cast<size_t>(i)], encoder_, job_.max_length);
     });
-    for (const Row& row : batch_) take(row);
-    batch_.clear();
-    progress_.update(report_.rows);
+  }
+
+  void take(const std::vector<Row>& batch) {
+    for (const Row& row : batch) take(row);
   }
 
   void take(const Row& row) {
@@ -111,10 +170,12 @@ class SplitWriter {
       if (examples_.size() < kExamples) examples_.push_back(row.where + ": " + row.problem);
       return;
     }
-    shards_.add(row.encoded.ids, row.encoded.assistant, row.id, row.encoded.media);
-    lengths_.push_back(static_cast<int64_t>(row.encoded.ids.size()));
+    const auto length = static_cast<int64_t>(row.encoded.ids.size());
+    shards_.add(row.encoded.ids, row.encoded.assistant, row.id, row.encoded.media,
+                job_.keep_domains ? row.domain : std::string_view());
+    lengths_.add(length);
     ++report_.documents;
-    report_.tokens += lengths_.back();
+    report_.tokens += length;
     report_.supervised += std::count(row.encoded.assistant.begin(), row.encoded.assistant.end(), 1);
     report_.truncated += row.truncated;
   }
@@ -134,42 +195,29 @@ class SplitWriter {
   }
 
   void summarise_lengths() {
-    std::sort(lengths_.begin(), lengths_.end());
-    const auto at = [&](double share) {
-      return lengths_[static_cast<size_t>(share * static_cast<double>(lengths_.size() - 1))];
-    };
-    report_.lengths = {at(0.5), at(0.9), at(0.99), lengths_.back()};
+    report_.lengths = {lengths_.percentile(0.5), lengths_.percentile(0.9),
+                       lengths_.percentile(0.99), lengths_.largest()};
+    report_.histogram = lengths_.histogram(kHistogramSteps);
   }
 
   const SplitJob& job_;
   const ChatEncoder& encoder_;
   ShardWriter shards_;
   Progress progress_;
-  std::vector<Row> batch_;
+  size_t input_ = 0;                 // of job_.inputs, being read
+  std::optional<RowReader> reader_;  // of it
+  int64_t read_ = 0;                 // bytes of the inputs before it
   std::vector<std::string> examples_;
-  std::vector<int64_t> lengths_;
+  LengthCount lengths_;
   SplitReport report_;
 };
 
-std::string to_json(const SplitReport& r) {
-  const Json json = {{"rows", r.rows},           {"documents", r.documents},
-                     {"tokens", r.tokens},       {"supervised", r.supervised},
-                     {"truncated", r.truncated}, {"bad_rows", r.bad_rows},
-                     {"lengths", r.lengths}};
-  return json.dump(2) + "\n";
-}
-
 /// The report of a split that is on disk already.
 SplitReport read_report(const fs::path& file) {
-  try {
-    const Json json = Json::parse(read_file(file));
-    SplitReport r{
-        json.at("rows"),      json.at("documents"), json.at("tokens"),  json.at("supervised"),
-        json.at("truncated"), json.at("bad_rows"),  json.at("lengths"), true};
-    return r;
-  } catch (const Json::exception& e) {
-    fail("{}: {}; delete its directory and prepare the data again", file.string(), e.what());
-  }
+  SplitReport report =
+      split_report_from(Json::parse(read_file(file), nullptr, false), file.string());
+  report.up_to_date = true;
+  return report;
 }
 
 bool is_up_to_date(const fs::path& directory, const std::string& key) {
@@ -186,12 +234,14 @@ bool is_up_to_date(const fs::path& directory, const std::string& key) {
 
 SplitReport prepare_split(const SplitJob& job, const ChatEncoder& encoder) {
   const std::string key = key_of(job, encoder);
-  if (is_up_to_date(job.output, key)) return read_report(job.output / "report.json");
+  if (is_up_to_date(job.output, key)) {
+    return read_report(job.output / "report.json");
+  }
   SplitReport report;
   fs::create_directories(job.output.parent_path());
   write_directory_atomic(job.output, [&](const fs::path& directory) {
     report = SplitWriter(job, encoder, directory).run(key);
-    write_file_atomic(directory / "report.json", to_json(report));
+    write_file_atomic(directory / "report.json", to_json(report).dump(2) + "\n");
   });
   return report;
 }

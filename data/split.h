@@ -15,6 +15,7 @@ struct SplitJob {
   std::filesystem::path output;
   int64_t max_length = 0;
   double max_bad_rows = 0;
+  bool keep_domains = false;  // what the rows say about their kind; for evaluation
 };
 
 /// Writes the shards of a split, or finds them up to date.

@@ -64,7 +64,9 @@ TokenShards::Shard TokenShards::open_shard(const fs::path& path) {
               {},
               values<int64_t>(file, "start"),
               values<int64_t>(file, "name_start"),
+              {},
               {}};
+  if (file.contains("domain")) shard.domain = values<int32_t>(file, "domain");
   if (file.contains("media")) {
     shard.media = characters(file, "media");
     shard.media_start = values<int64_t>(file, "media_start");
@@ -73,7 +75,8 @@ TokenShards::Shard TokenShards::open_shard(const fs::path& path) {
   check_starts(shard.start, shard.ids.size(), file, "start");
   check_starts(shard.name_start, shard.names.size(), file, "name_start");
   AERIE_CHECK(
-      shard.ids.size() == shard.assistant.size() && shard.start.size() == shard.name_start.size(),
+      shard.ids.size() == shard.assistant.size() && shard.start.size() == shard.name_start.size() &&
+          (shard.domain.empty() || shard.domain.size() + 1 == shard.start.size()),
       "{}: ids, mask and names are of different documents: prepare the data again", path.string());
   return shard;
 }
@@ -90,11 +93,23 @@ TokenShards::TokenShards(const fs::path& directory) {
   }
   supervised_ = index.value("supervised", int64_t{0});
   key_ = index.value("key", "");
+  domains_ = index.value("domains", std::vector<std::string>{});
+  check_domains();
   AERIE_CHECK(size() > 0 && size() == index.value("documents", int64_t{0}) &&
                   tokens_ == index.value("tokens", int64_t{0}),
               "{}: the shards hold {} documents of {} tokens, which is not what the index says: "
               "prepare the data again",
               file.string(), size(), tokens_);
+}
+
+void TokenShards::check_domains() const {
+  for (const Shard& shard : shards_) {
+    for (const int32_t domain : shard.domain) {
+      AERIE_CHECK(0 <= domain && domain < static_cast<int32_t>(domains_.size()),
+                  "{}: a document's domain is not in index.json: prepare the data again",
+                  shard.file.path().string());
+    }
+  }
 }
 
 Document TokenShards::operator[](int64_t document) const {
@@ -109,7 +124,23 @@ Document TokenShards::operator[](int64_t document) const {
         .substr(static_cast<size_t>(starts[i]), static_cast<size_t>(starts[i + 1] - starts[i]));
   };
   return {shard.ids.subspan(begin, size), shard.assistant.subspan(begin, size),
-          text(shard.names, shard.name_start), text(shard.media, shard.media_start)};
+          text(shard.names, shard.name_start), text(shard.media, shard.media_start),
+          shard.domain.empty() ? std::string_view() : domains_[shard.domain[i]]};
+}
+
+std::vector<std::array<int64_t, 2>> TokenShards::files() const {
+  std::vector<std::array<int64_t, 2>> ranges;
+  int64_t begin = 0;
+  for (const Shard& shard : shards_) {
+    const auto documents = static_cast<int64_t>(shard.start.size()) - 1;
+    ranges.push_back({begin, begin + documents});
+    begin += documents;
+  }
+  return ranges;
+}
+
+void TokenShards::drop(size_t file) const {
+  for (const std::string& name : shards_[file].file.names()) shards_[file].file.drop(name);
 }
 
 ShardWriter::ShardWriter(const fs::path& directory, int64_t shard_tokens)
@@ -117,14 +148,25 @@ ShardWriter::ShardWriter(const fs::path& directory, int64_t shard_tokens)
   fs::create_directories(directory);
 }
 
+int32_t ShardWriter::domain_number(std::string_view domain) {
+  if (domain.empty() && domains_.empty()) return 0;
+  if (domains_.empty()) domains_.emplace_back();  // number 0: none, as those before had
+  const auto found = std::find(domains_.begin(), domains_.end(), domain);
+  if (found == domains_.end()) domains_.emplace_back(domain);
+  return static_cast<int32_t>(std::find(domains_.begin(), domains_.end(), domain) -
+                              domains_.begin());
+}
+
 void ShardWriter::add(std::span<const int32_t> ids, std::span<const uint8_t> assistant,
-                      std::string_view name, std::span<const MediaSpan> media) {
+                      std::string_view name, std::span<const MediaSpan> media,
+                      std::string_view domain) {
   AERIE_CHECK(ids.size() == assistant.size(), "document {}: {} ids and {} mask entries", name,
               ids.size(), assistant.size());
   ids_.insert(ids_.end(), ids.begin(), ids.end());
   assistant_.insert(assistant_.end(), assistant.begin(), assistant.end());
   names_ += name;
   media_ += media_text(media);
+  domain_.push_back(domain_number(domain));
   start_.push_back(static_cast<int64_t>(ids_.size()));
   name_start_.push_back(static_cast<int64_t>(names_.size()));
   media_start_.push_back(static_cast<int64_t>(media_.size()));
@@ -141,10 +183,12 @@ void ShardWriter::flush() {
                                                           {"name_start", as_tensor(name_start_)}};
   if (!media.empty()) tensors.emplace_back("media_start", as_tensor(media_start_));
   tensors.emplace_back("ids", as_tensor(ids_));
+  if (!domains_.empty()) tensors.emplace_back("domain", as_tensor(domain_));
   tensors.emplace_back("assistant", as_tensor(assistant_));
   tensors.emplace_back("names", as_tensor(names));
   if (!media.empty()) tensors.emplace_back("media", as_tensor(media));
   write_safetensors(directory_ / shard_name(shards_++), tensors);
+  domain_.clear();
   ids_.clear();
   assistant_.clear();
   names_.clear();
@@ -158,9 +202,10 @@ void ShardWriter::finish(const std::string& key) {
   if (start_.size() > 1) flush();
   AERIE_CHECK(documents_ > 0, "{}: no document was left to write: the input has no usable row",
               directory_.string());
-  const nlohmann::json index = {{"format", kShardFormat}, {"key", key},
-                                {"shards", shards_}, {"documents", documents_},
-                                {"tokens", tokens_}, {"supervised", supervised_}};
+  nlohmann::json index = {{"format", kShardFormat}, {"key", key},
+                          {"shards", shards_},      {"documents", documents_},
+                          {"tokens", tokens_},      {"supervised", supervised_}};
+  if (!domains_.empty()) index["domains"] = domains_;
   write_file_atomic(directory_ / "index.json", index.dump(2) + "\n");
 }
 

@@ -20,6 +20,7 @@ struct Document {
   std::span<const uint8_t> assistant;  // 1: written by the assistant
   std::string_view name;               // the row's id, else file:line
   std::string_view media;              // what some ids stand for: parse_media_text
+  std::string_view domain;             // what kind of text it is; empty: not said
 
   int64_t size() const { return static_cast<int64_t>(ids.size()); }
 };
@@ -34,6 +35,11 @@ class TokenShards {
   Document operator[](int64_t document) const;
   int64_t tokens() const { return tokens_; }
   int64_t supervised() const { return supervised_; }
+  /// The documents [begin, end) of each file, in order.
+  std::vector<std::array<int64_t, 2>> files() const;
+  /// Tells the kernel that a file's documents are not needed resident any more.
+  void drop(size_t file) const;
+  bool has_domains() const { return !domains_.empty(); }
   /// What the documents were made from; see ShardWriter::finish.
   const std::string& key() const { return key_; }
 
@@ -45,30 +51,36 @@ class TokenShards {
     std::span<const char> names, media;
     std::span<const int64_t> start, name_start;  // [documents + 1]
     std::span<const int64_t> media_start;        // [documents + 1]; empty: a shard without media
+    std::span<const int32_t> domain;             // [documents] into domains_; empty: none has one
   };
   static Shard open_shard(const std::filesystem::path& file);
+  void check_domains() const;
 
   std::vector<Shard> shards_;
   std::vector<std::array<int32_t, 2>> place_;  // document -> shard, index in it
   int64_t tokens_ = 0, supervised_ = 0;
   std::string key_;
+  std::vector<std::string> domains_;
 };
 
 /// Collects documents and writes a shard whenever one is full.
 class ShardWriter {
  public:
   explicit ShardWriter(const std::filesystem::path& directory,
-                       int64_t shard_tokens = int64_t{1} << 26);
+                       int64_t shard_tokens = int64_t{1} << 22);
   void add(std::span<const int32_t> ids, std::span<const uint8_t> assistant, std::string_view name,
-           std::span<const MediaSpan> media = {});
+           std::span<const MediaSpan> media = {}, std::string_view domain = {});
   /// Writes the last shard and the index with `key`. Throws Error if there are no documents.
   void finish(const std::string& key);
 
  private:
   void flush();
+  int32_t domain_number(std::string_view domain);
 
   std::filesystem::path directory_;
   int64_t shard_tokens_;
+  std::vector<int32_t> domain_;
+  std::vector<std::string> domains_;  // names, by number; none as long as no document has one
   std::vector<int32_t> ids_;
   std::vector<uint8_t> assistant_;
   std::vector<int64_t> start_{0}, name_start_{0}, media_start_{0};

@@ -5,6 +5,7 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "data/hf_text.h"
+#include "data/word_cache.h"
 
 namespace aerie {
 
@@ -46,9 +47,35 @@ Tokenizer::Tokenizer(const fs::path& path) {
   added_tokens_ = read_added_tokens(handle_.get());
   vocab_size_ = static_cast<int64_t>(hf_tokenizer_vocab_size(handle_.get()));
   fingerprint_ = hash_hex(json);
+  if (encodes_words_apart(json)) words_ = std::make_unique<WordCache>();
 }
 
+Tokenizer::~Tokenizer() = default;
+
 Encoding Tokenizer::encode(std::string_view text, bool add_special) const {
+  if (add_special || !words_) return encode_whole(text, add_special);
+  Encoding encoding;
+  encoding.ids.reserve(text.size() / 4);
+  encoding.offsets.reserve(text.size() / 4);
+  for (size_t begin = 0; begin < text.size();) {
+    const std::string_view word = text.substr(begin, next_word(text.substr(begin)));
+    const auto at = static_cast<uint32_t>(begin);
+    begin += word.size();
+    if (words_->append(word, at, encoding)) continue;
+    Encoding alone;
+    try {
+      alone = encode_whole(word, false);
+    } catch (const Error&) {
+      return encode_whole(text, false);  // the message then counts bytes from the text's begin
+    }
+    words_->put(word, alone);
+    encoding.ids.insert(encoding.ids.end(), alone.ids.begin(), alone.ids.end());
+    for (const auto& [from, to] : alone.offsets) encoding.offsets.push_back({at + from, at + to});
+  }
+  return encoding;
+}
+
+Encoding Tokenizer::encode_whole(std::string_view text, bool add_special) const {
   HfEncoding raw{};
   hf_check(hf_tokenizer_encode(handle_.get(), text.data(), text.size(), add_special, &raw),
            "tokenizer");

@@ -15,6 +15,8 @@ struct HfTokenizer;
 
 namespace aerie {
 
+class WordCache;
+
 struct Encoding {
   std::vector<int32_t> ids;
   std::vector<std::array<uint32_t, 2>> offsets;  // bytes [begin, end) of the text, blanks included
@@ -31,11 +33,14 @@ class Tokenizer {
  public:
   /// `path`: a tokenizer.json, or a model directory that has one. Throws Error naming the file.
   explicit Tokenizer(const std::filesystem::path& path);
+  ~Tokenizer();
 
   /// Special tokens written out in `text` become their ids, as in transformers. `add_special` adds
   /// what the tokenizer's post-processor adds (often BOS); rendered chat templates want false.
   /// Throws Error if `text` is not UTF-8.
   Encoding encode(std::string_view text, bool add_special = false) const;
+  /// The same, never word by word.
+  Encoding encode_whole(std::string_view text, bool add_special) const;
   /// The same for many texts, on `threads` threads; results in order.
   std::vector<Encoding> encode_batch(std::span<const std::string> texts, bool add_special,
                                      int threads) const;
@@ -52,6 +57,8 @@ class Tokenizer {
   /// By ascending id.
   const std::vector<AddedToken>& added_tokens() const { return added_tokens_; }
   bool is_special(int32_t id) const;
+  /// Whether texts are encoded word by word.
+  bool word_by_word() const { return words_ != nullptr; }
   /// Hash of tokenizer.json.
   const std::string& fingerprint() const { return fingerprint_; }
 
@@ -60,6 +67,7 @@ class Tokenizer {
     void operator()(HfTokenizer* handle) const;
   };
   std::unique_ptr<HfTokenizer, Release> handle_;
+  std::unique_ptr<WordCache> words_;  // null: texts are encoded whole (data/word_cache.h)
   std::vector<AddedToken> added_tokens_;
   std::string fingerprint_;
   int64_t vocab_size_ = 0;

@@ -76,13 +76,6 @@ DraftVocabulary make_draft_vocabulary(std::span<const int64_t> counts, int64_t s
   return vocabulary;
 }
 
-double vocabulary_coverage(std::span<const int64_t> counts, int64_t size) {
-  std::vector<int64_t> sorted(counts.begin(), counts.end());
-  std::sort(sorted.begin(), sorted.end(), std::greater<>());
-  const auto end = sorted.begin() + std::min<int64_t>(size, static_cast<int64_t>(sorted.size()));
-  return share(std::accumulate(sorted.begin(), end, 0.0), counts);
-}
-
 double vocabulary_coverage(std::span<const int64_t> counts, const DraftVocabulary& vocabulary) {
   double covered = 0;
   const int64_t* ids = vocabulary.draft_to_target.const_data_ptr<int64_t>();

@@ -29,9 +29,7 @@ std::string vocabulary_hash(const at::Tensor& draft_to_target, int64_t target_si
 DraftVocabulary make_draft_vocabulary(std::span<const int64_t> counts, int64_t size,
                                       std::span<const int32_t> forced);
 
-/// Share of the occurrences in `counts` whose id is in the `size` most frequent.
-double vocabulary_coverage(std::span<const int64_t> counts, int64_t size);
-/// The same for a given vocabulary.
+/// Share of the occurrences in `counts` whose id the vocabulary has.
 double vocabulary_coverage(std::span<const int64_t> counts, const DraftVocabulary& vocabulary);
 
 /// safetensors with d2t, t2d and the hash in its metadata.

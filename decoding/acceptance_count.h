@@ -22,7 +22,7 @@ class AcceptanceCount {
   std::array<double, 2> interval() const;
   /// Share of the guesses at each depth that held, of those whose predecessors held.
   std::vector<double> rate_by_depth() const;
-  Acceptance acceptance() const { return {length(), rate_by_depth()}; }
+  Acceptance acceptance() const { return {length(), rate_by_depth(), {}}; }
 
  private:
   struct Sample {

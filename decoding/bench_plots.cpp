@@ -1,32 +1,24 @@
 #include "decoding/bench_plots.h"
 
 #include <algorithm>
-#include <array>
+
+#include "pages/line_plot.h"
+#include "pages/page.h"
 
 namespace aerie {
-
 namespace {
 
-constexpr std::array kSeries{"var(--b)", "var(--d)", "var(--c)", "var(--e)"};
-constexpr double kWidth = 520, kHeight = 240, kBase = 200;
+using pages::line;
+using pages::open_svg;
+using pages::text;
+
+constexpr double kWidth = pages::kPlotWidth, kHeight = 240, kBase = 200;
 
 std::string color_of(const BenchReport& report, const BenchRun& run) {
   if (run.draft_tokens == 0) return "var(--a)";
   const std::vector<std::string> labels = series_labels(report);
-  return series_color(std::find(labels.begin(), labels.end(), run.label) - labels.begin());
-}
-
-std::string open_svg(double height) {
-  return fmt::format("<svg viewBox='0 0 {} {}' role='img'>", kWidth, height);
-}
-std::string text(double x, double y, const char* anchor, const std::string& words,
-                 const char* style = "") {
-  return fmt::format("<text{} x='{:.1f}' y='{:.1f}' text-anchor='{}'>{}</text>", style, x, y,
-                     anchor, words);
-}
-std::string line(double x1, double y1, double x2, double y2, const std::string& style) {
-  return fmt::format("<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}' {}/>", x1, y1, x2, y2,
-                     style);
+  return pages::series_color(
+      static_cast<size_t>(std::find(labels.begin(), labels.end(), run.label) - labels.begin()));
 }
 
 /// One bar; bars of equal `group` stand together. `low` to `high` is drawn where they differ.
@@ -66,7 +58,7 @@ class BarPlot {
     if (bar.high > bar.low) {
       svg += line(center, y(bar.low), center, y(bar.high), "stroke='var(--ink)'");
     }
-    svg += text(center, y(std::max(bar.height, bar.high)) - 6, "middle", bar.value, " class='v'");
+    svg += text(center, y(std::max(bar.height, bar.high)) - 6, "middle", bar.value, "class='v'");
     svg += text(center, kBase + 16, "middle", bar.label);
     if (index == 0 || bars_[index - 1].group != bar.group) {
       svg += text(center - width_ / 2, kBase + 34, "start", bar.group);
@@ -91,8 +83,6 @@ std::vector<std::string> series_labels(const BenchReport& report) {
   return labels;
 }
 
-std::string series_color(size_t series) { return kSeries[series % kSeries.size()]; }
-
 std::string speedup_plot(const BenchReport& report) {
   std::vector<Bar> bars;
   for (const BenchRun& run : report.runs) {
@@ -116,34 +106,16 @@ std::string throughput_plot(const BenchReport& report) {
 }
 
 std::string depth_plot(const BenchReport& report) {
-  constexpr double kTop = 16, kLeft = 44, kRight = 500;
-  size_t deepest = 2;
-  for (const BenchRun& run : report.runs) deepest = std::max(deepest, run.accept_rate.size());
-  const double step = (kRight - kLeft - 40) / static_cast<double>(deepest - 1);
-  const auto x = [&](size_t depth) { return kLeft + 20 + step * static_cast<double>(depth); };
-  const auto y = [&](double rate) { return kBase - (kBase - kTop) * rate; };
-  std::string svg = open_svg(kHeight);
-  for (int tick = 0; tick <= 4; ++tick) {
-    svg += line(kLeft, y(tick / 4.0), kRight, y(tick / 4.0), "stroke='var(--line)'");
-    svg += text(kLeft - 6, y(tick / 4.0) + 4, "end", fmt::format("{}%", tick * 25));
-  }
-  for (size_t depth = 0; depth < deepest; ++depth) {
-    svg += text(x(depth), kBase + 18, "middle", std::to_string(depth + 1));
-  }
-  svg += text((kLeft + kRight) / 2, kBase + 36, "middle", "depth of the guess");
+  std::vector<pages::Curve> curves;
   for (const BenchRun& run : report.runs) {
     if (run.draft_tokens == 0 || run.concurrency != report.runs.front().concurrency) continue;
-    const std::string color = color_of(report, run);
-    std::string points;
+    pages::Curve curve{run.label, color_of(report, run), {}, true};
     for (size_t depth = 0; depth < run.accept_rate.size(); ++depth) {
-      points += fmt::format("{:.1f},{:.1f} ", x(depth), y(run.accept_rate[depth]));
-      svg += fmt::format("<circle cx='{:.1f}' cy='{:.1f}' r='4' fill='{}'/>", x(depth),
-                         y(run.accept_rate[depth]), color);
+      curve.points.push_back({static_cast<double>(depth + 1), run.accept_rate[depth]});
     }
-    svg += fmt::format("<polyline points='{}' fill='none' stroke='{}' stroke-width='2'/>", points,
-                       color);
+    curves.push_back(std::move(curve));
   }
-  return svg + "</svg>";
+  return line_plot(curves, {"depth of the guess", true, false, true});
 }
 
 std::string time_split_plot(const BenchReport& report) {
@@ -160,8 +132,7 @@ std::string time_split_plot(const BenchReport& report) {
     double x = kLeft;
     for (const auto& [share, color] : parts) {
       const double width = share * (kWidth - kLeft - 10);
-      svg += fmt::format("<rect x='{:.2f}' y='{:.1f}' width='{:.2f}' height='20' fill='{}'/>", x, y,
-                         width, color);
+      svg += pages::rectangle(x, y, width, 20, color);
       x += width;
     }
     y += kRow;

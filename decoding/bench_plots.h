@@ -9,7 +9,6 @@ namespace aerie {
 
 /// Labels of the speculative runs, in order of appearance; each has a colour.
 std::vector<std::string> series_labels(const BenchReport& report);
-std::string series_color(size_t series);
 
 std::string speedup_plot(const BenchReport& report);
 /// Bars of the medians; a line from the slowest to the fastest repeat.

@@ -27,8 +27,16 @@ Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& conf
   Engine engine(target, decoder,
                 {{kConcurrency, kRowBudget}, pages_for_requests(requests, kConcurrency)});
   AcceptanceCount count;
-  for (const Completion& completion : run_requests(engine, requests)) count.add(completion);
-  return count.acceptance();
+  std::vector<Acceptance::Prompt> prompts_done;
+  for (const Completion& completion : run_requests(engine, requests)) {
+    count.add(completion);
+    // The token that the prompt's own forward gives is not counted.
+    prompts_done.push_back(
+        {static_cast<int64_t>(completion.tokens.size()) - 1, completion.stats.forwards});
+  }
+  Acceptance acceptance = count.acceptance();
+  acceptance.prompts = std::move(prompts_done);
+  return acceptance;
 }
 
 }  // namespace aerie

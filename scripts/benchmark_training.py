@@ -51,7 +51,7 @@ def report(directory):
     steps = [s for s in steps if s["kind"] == "train"]
     first, steps = steps[0], steps[1:]  # the first step warms up
     split = {part: sum(s["step_seconds"][part] for s in steps) for part in steps[0]["step_seconds"]}
-    tokens = sum(s["tokens_per_s"] * sum(s["step_seconds"].values()) for s in steps)
+    tokens = sum(s["tokens_per_second"] * sum(s["step_seconds"].values()) for s in steps)
     seconds = sum(split.values())
     reference = json.load(open(directory / "reference.json"))
     config = json.load(open("models/SmolLM2-135M-Instruct/config.json"))
@@ -65,7 +65,7 @@ def report(directory):
         "draft_ratio": tokens / (seconds - split["source"]) / reference["draft_tokens_per_s"],
         "online_ratio": tokens / seconds / reference["online_tokens_per_s"],
         "first_step_seconds": sum(first["step_seconds"].values()),
-        "peak_rss_mb": steps[-1]["peak_rss_mb"],
+        "peak_rss_mb": steps[-1]["peak_memory_bytes"] / 1e6,
         "time_split": {part: value / seconds for part, value in split.items()},
         "draft_gflops": rate / 1e9, "gemm_peak_gflops": peak / 1e9, "fraction_of_peak": rate / peak,
     }

@@ -47,7 +47,11 @@ json to_json(const TrainState& s) {
           {"seed", s.seed},
           {"packs_per_step", s.packs_per_step},
           {"cursor", s.cursor},
-          {"best", {{"step", s.best.step}, {"value", s.best.value}, {"metric", s.best.metric}}},
+          {"best",
+           {{"step", s.best.step},
+            {"value", s.best.value},
+            {"metric", s.best.metric},
+            {"waited", s.best.waited}}},
           {"facts", s.facts}};
 }
 
@@ -66,6 +70,7 @@ TrainState from_json(const json& j) {
   s.best.step = j.at("best").at("step");
   s.best.value = j.at("best").at("value");
   s.best.metric = j.at("best").at("metric");
+  s.best.waited = j.at("best").value("waited", int64_t{0});  // absent: written before eval.patience
   s.facts = j.at("facts").get<RunFacts>();
   return s;
 }

@@ -22,6 +22,7 @@ struct BestSoFar {
   int64_t step = -1;   ///< -1: none yet
   double value = 0;    ///< acceptance length
   std::string metric;  ///< "acceptance" (measured by decoding) or "tau_sim"
+  int64_t waited = 0;  ///< evaluations since then
 };
 
 /// What must agree for a resumed run to be the same run: key -> value, readable in a diff.

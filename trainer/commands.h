@@ -29,6 +29,11 @@ struct TrainFlags {
 void train_command(const RunConfig& config, const TrainFlags& flags,
                    const MeasureAcceptance& measure);
 
+/// What `runs` have written, as one page: the first in full, others compared with it. `output`
+/// empty: report.html of the first. Throws Error for a directory that is no run.
+void write_run_report(const std::vector<std::filesystem::path>& runs,
+                      const std::filesystem::path& output);
+
 struct DumpFlags {
   bool estimate = false;    ///< print the size only
   int part = 0, parts = 1;  ///< this process computes every parts-th pack, from `part` on

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <span>
+#include <string>
 
 #include "trainer/commands.h"
 #include "trainer/metrics.h"
@@ -9,9 +10,17 @@
 
 namespace aerie {
 
+/// The held-out documents of one domain.
+struct DomainEvaluation {
+  std::string name;
+  UnrollMetrics metrics;
+  std::optional<Acceptance> acceptance = {};
+};
+
 struct Evaluation {
   UnrollMetrics metrics;
-  std::optional<Acceptance> acceptance;  ///< of decoding, where there are prompts for it
+  std::vector<DomainEvaluation> domains;      ///< by name; empty where the data name none
+  std::optional<Acceptance> acceptance = {};  ///< of decoding, where there are prompts for it
   double seconds = 0;
 
   /// What "best" means: the measured acceptance length, else the simulated one.
@@ -20,7 +29,13 @@ struct Evaluation {
 };
 
 /// Loss and accuracies over all of `heldout`, from its start. Changes nothing.
-UnrollMetrics evaluate_loss(const Eagle3Draft& draft, HiddenStateSource& heldout,
-                            const TeacherHead& teacher, std::span<const double> step_weights);
+Evaluation evaluate_loss(const Eagle3Draft& draft, HiddenStateSource& heldout,
+                         const TeacherHead& teacher, std::span<const double> step_weights);
+
+/// What the prompts of one domain contributed to `all`; `domains` names each prompt's. Nothing
+/// where none of them decoded.
+std::optional<Acceptance> acceptance_of_domain(const Acceptance& all,
+                                               const std::vector<std::string>& domains,
+                                               const std::string& domain);
 
 }  // namespace aerie

@@ -22,6 +22,7 @@ struct TrainBatch {
   int64_t max_len = 0;  ///< rows of the longest document
   std::vector<std::string> documents;  ///< [S] names in the data, for messages
   int64_t epoch = 0;
+  std::vector<std::string> domains = {};  ///< [S] of the documents; empty: the data name none
 };
 
 class HiddenStateSource {

@@ -5,17 +5,53 @@
 namespace aerie {
 namespace {
 
+// The program itself with LibTorch's pages that it touches.
+constexpr int64_t kProgram = 150'000'000;
+// As in kernels/cpu/head_loss.cpp: rows whose logits exist at a time.
+constexpr int64_t kTeacherRows = 256, kStudentRows = 512;
+constexpr int64_t kDecodedAtOnce = 8;  // decoding/measure_acceptance.cpp
+
 int64_t target_parameters(const ModelConfig& t) {
   const int64_t attention = t.hidden * t.head_dim * (2 * t.heads + 2 * t.kv_heads);
   const int64_t layer = attention + 3 * t.hidden * t.intermediate + 2 * t.hidden;
-  // The table of embeddings and the head's tiles: two copies even where the weights are tied.
-  return t.layers * layer + 2 * t.vocab * t.hidden;
+  return t.layers * layer + t.vocab * t.hidden;
 }
 
-/// What autograd keeps of one training row at one depth.
-int64_t activations_per_row(const DraftConfig& d) {
-  const int64_t queries = d.heads * d.head_dim, keys = d.kv_heads * d.head_dim;
-  return 8 * d.hidden + 3 * d.intermediate + 3 * queries + 4 * keys;
+/// The table of embeddings is a view on the file: what is looked up becomes resident, and of an
+/// untied model the head's own view besides.
+int64_t embedding_bytes(const ModelConfig& t, const DraftConfig& d, int64_t element) {
+  return std::min(t.vocab, 4 * d.draft_vocab) * t.hidden * element;
+}
+
+/// What autograd keeps of one training row at one depth (draft_models/eagle3.cpp), in elements:
+/// embedding, [embedding | hidden], hidden, after attention, its norm, the output, its norm twice
+/// and their gradients; gate, up and their product; queries and what they attended; keys and
+/// values, and of those of earlier depths a copy for the rows that are left.
+int64_t activations_per_row(const DraftConfig& d, int64_t depths) {
+  return 10 * d.hidden + 3 * d.intermediate + 2 * d.heads * d.head_dim +
+         (1 + depths) * d.kv_heads * d.head_dim;
+}
+
+/// One layer's intermediate results of the target's forward pass.
+int64_t target_activations(const ModelConfig& t) {
+  return 4 * t.hidden + 3 * t.intermediate + 2 * (t.heads + 2 * t.kv_heads) * t.head_dim;
+}
+
+/// Teacher's probabilities, students' logits and their gradient, the head's gradient.
+int64_t head_loss_bytes(const DraftConfig& d) {
+  return kTeacherRows * d.draft_vocab * 4 + kStudentRows * d.draft_vocab * (4 + 2) +
+         d.draft_vocab * d.hidden * 4;
+}
+
+/// Keys and values of the prompts that are decoded together, and the draft's weights once more.
+int64_t evaluation_bytes(const ModelConfig& t, const DraftConfig& d, const RunConfig& config,
+                         int64_t element) {
+  if (config.data.heldout.empty() || config.eval.prompts == 0) return 0;
+  const int64_t at_once = std::min(config.eval.prompts, kDecodedAtOnce);
+  const int64_t length = config.data.max_length / 2 + config.decode.max_new_tokens;
+  const int64_t token = 2 * t.layers * t.kv_heads * t.head_dim * element;
+  const int64_t logits = at_once * (config.decode.draft_tokens + 1) * t.vocab * (4 + element);
+  return at_once * length * token + logits + draft_parameters(d) * element;
 }
 
 }  // namespace
@@ -30,17 +66,30 @@ int64_t draft_parameters(const DraftConfig& draft) {
   return count;
 }
 
+int64_t checkpoint_bytes(const DraftConfig& draft) {
+  return (4 + 2 * 4 + 2) * draft_parameters(draft);  // masters, moments, and the draft in bf16
+}
+
 std::vector<MemoryPart> estimate_memory(const ModelConfig& target, const DraftConfig& draft,
-                                        const RunConfig& config, int64_t element) {
+                                        const RunConfig& config, const MemoryFacts& facts) {
   const int64_t parameters = draft_parameters(draft), rows = config.train.pack_tokens;
+  const int64_t element = facts.element;
   const int64_t features = static_cast<int64_t>(draft.capture_layers.size() + 1);
+  const int64_t ahead = config.hidden_states.mode == "online" ? 1 : 2;  // one more is being read
+  const double trained = facts.supervised_share * static_cast<double>(rows);
+  const int64_t per_row = activations_per_row(draft, config.train.unroll) * element;
   return {
-      {"target weights", target_parameters(target) * element},
+      {"program and libraries", kProgram},
+      {"target: weights",
+       target_parameters(target) * element + embedding_bytes(target, draft, element)},
+      {"target: one layer's activations", rows * target_activations(target) * element},
       {"draft: weights, gradients, two moments (f32)", 4 * 4 * parameters},
       {"draft: weights as computed with, both ways round", 2 * element * parameters},
-      {"hidden states of a pack", rows * features * target.hidden * element},
-      {"activations of the unroll, at most",
-       rows * config.train.unroll * activations_per_row(draft) * element},
+      {"hidden states of a pack", ahead * rows * features * target.hidden * element},
+      {"activations of the unroll",
+       static_cast<int64_t>(trained * static_cast<double>(config.train.unroll * per_row))},
+      {"head and loss", head_loss_bytes(draft)},
+      {"evaluation by decoding", evaluation_bytes(target, draft, config, element)},
   };
 }
 

@@ -2,11 +2,7 @@
 
 #include <sys/resource.h>
 
-#include <cerrno>
-#include <cstring>
 #include <numeric>
-
-#include "common/error.h"
 
 namespace aerie {
 namespace {
@@ -26,6 +22,11 @@ UnrollMetrics::UnrollMetrics(int64_t unroll)
       in_vocab_(unroll) {}
 
 void UnrollMetrics::add(const UnrollPlan& plan, const ops::HeadLoss& values) {
+  add(plan, values, std::vector<bool>(static_cast<size_t>(plan.base_rows.numel()), true));
+}
+
+void UnrollMetrics::add(const UnrollPlan& plan, const ops::HeadLoss& values,
+                        const std::vector<bool>& counted) {
   const Tensor loss = values.loss.detach().cpu(), alpha = values.alpha.cpu();
   const Tensor hit = values.hit.cpu(), in_vocab = values.in_vocab.cpu();
   std::vector<bool> alive;
@@ -34,17 +35,19 @@ void UnrollMetrics::add(const UnrollPlan& plan, const ops::HeadLoss& values) {
     const UnrollPlan::Depth& depth = plan.depths[k];
     const int64_t* survivors =
         depth.survivors.defined() ? depth.survivors.data_ptr<int64_t>() : nullptr;
+    const int64_t* rows = depth.rows.data_ptr<int64_t>();
     std::vector<bool> right(depth.count);
     for (int64_t i = 0; i < depth.count; ++i, ++pair) {
       const bool is_hit = hit.data_ptr<bool>()[pair];
       right[i] = is_hit && (k == 0 || alive[survivors ? survivors[i] : i]);
+      if (!counted[static_cast<size_t>(rows[i])]) continue;
+      pairs_[k] += 1;
       loss_[k] += loss.data_ptr<float>()[pair];
       alpha_[k] += alpha.data_ptr<float>()[pair];
       hit_[k] += is_hit;
       chain_[k] += right[i];
       in_vocab_[k] += in_vocab.data_ptr<bool>()[pair];
     }
-    pairs_[k] += static_cast<double>(depth.count);
     alive = std::move(right);
   }
 }
@@ -102,32 +105,6 @@ std::vector<double> UnrollMetrics::ratio(const std::vector<double>& sum,
     if (count[k] > 0) result[k] = sum[k] / count[k];
   }
   return result;
-}
-
-MetricsFile::MetricsFile(const std::filesystem::path& path, int64_t position)
-    : path_(path), position_(position) {
-  std::error_code missing;
-  const auto size = std::filesystem::file_size(path, missing);
-  if (!missing && static_cast<int64_t>(size) > position) {
-    std::filesystem::resize_file(path, position);
-  } else if (!missing) {
-    position_ = static_cast<int64_t>(size);
-  } else {
-    position_ = 0;
-  }
-  file_ = std::fopen(path.c_str(), "a");
-  AERIE_CHECK(file_, "{}: cannot be opened for writing: {}", path.string(), std::strerror(errno));
-}
-
-MetricsFile::~MetricsFile() { std::fclose(file_); }
-
-void MetricsFile::write(const std::string& json_line) {
-  const std::string line = json_line + "\n";
-  const bool whole = std::fwrite(line.data(), 1, line.size(), file_) == line.size();
-  AERIE_CHECK(whole && std::fflush(file_) == 0,
-              "{}: cannot be written ({}); free some space and start again, the run resumes",
-              path_.string(), std::strerror(errno));
-  position_ += static_cast<int64_t>(line.size());
 }
 
 int64_t peak_resident_bytes() {

@@ -1,8 +1,5 @@
-// What a step says about the draft, and metrics.jsonl.
+// What a step says about the draft.
 #pragma once
-#include <cstdio>
-#include <filesystem>
-#include <string>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -17,6 +14,8 @@ class UnrollMetrics {
  public:
   explicit UnrollMetrics(int64_t unroll);
   void add(const UnrollPlan& plan, const ops::HeadLoss& values);
+  /// Only the pairs of base rows (plan.base_rows) that `counted` [B] marks.
+  void add(const UnrollPlan& plan, const ops::HeadLoss& values, const std::vector<bool>& counted);
   void add(const UnrollMetrics& other);
   void add_tokens(int64_t rows, int64_t supervised);
   /// All sums as one list, and back: adding up the lists of ranks adds up their metrics.
@@ -41,25 +40,6 @@ class UnrollMetrics {
                                    const std::vector<double>& count);
   std::vector<double> pairs_, loss_, hit_, alpha_, chain_, in_vocab_;
   int64_t tokens_ = 0, supervised_ = 0;
-};
-
-/// metrics.jsonl: one JSON object a line, appended and flushed line by line.
-class MetricsFile {
- public:
-  /// Opens for appending and cuts the file to `position` bytes, so that a resumed run has no line
-  /// twice.
-  MetricsFile(const std::filesystem::path& path, int64_t position);
-  ~MetricsFile();
-  MetricsFile(const MetricsFile&) = delete;
-  MetricsFile& operator=(const MetricsFile&) = delete;
-
-  void write(const std::string& json_line);
-  int64_t position() const { return position_; }
-
- private:
-  std::filesystem::path path_;
-  std::FILE* file_ = nullptr;
-  int64_t position_ = 0;
 };
 
 /// Peak resident memory of this process in bytes.

@@ -41,6 +41,7 @@ std::optional<TrainBatch> OnlineSource::next() {
   if (!pack) return std::nullopt;
   TrainBatch batch = run_target(target_, capture_layers_, packs_.gather(*pack));
   batch.documents = packs_.names(*pack);
+  batch.domains = packs_.domains(*pack);
   batch.epoch = pack->epoch;
   return batch;
 }

@@ -18,6 +18,13 @@ std::vector<std::string> PackSequence::names(const Pack& pack) const {
   return names;
 }
 
+std::vector<std::string> PackSequence::domains(const Pack& pack) const {
+  std::vector<std::string> domains;
+  if (!shards_.has_domains()) return domains;
+  for (const int64_t document : pack.documents) domains.emplace_back(shards_[document].domain);
+  return domains;
+}
+
 int64_t PackSequence::total() const {
   if (epochs_ == 0) return std::numeric_limits<int64_t>::max();
   int64_t total = 0;

@@ -16,6 +16,8 @@ class PackSequence {
   std::optional<Pack> next();
   PackedTokens gather(const Pack& pack) const { return packer_.gather(pack); }
   std::vector<std::string> names(const Pack& pack) const;
+  /// Of each document; empty where the data name none.
+  std::vector<std::string> domains(const Pack& pack) const;
   std::string cursor() const { return packer_.cursor(); }
   void seek(const std::string& cursor) { packer_.seek(cursor); }
   /// Packs from the start to the end of all epochs, of all ranks together.

@@ -34,30 +34,30 @@ double per_second(int64_t count, double seconds) {
 
 }  // namespace
 
-std::string train_line(const TrainState& state, const UnrollMetrics& metrics,
-                       const StepReport& report) {
+ordered_json train_line(const TrainState& state, const UnrollMetrics& metrics,
+                        const StepReport& report) {
   ordered_json line{{"kind", "train"},
                     {"step", state.step},
                     {"epoch", report.epoch},
                     {"tokens", state.tokens},
-                    {"supervised", state.supervised},
+                    {"supervised_tokens", state.supervised},
                     {"seconds", rounded(state.seconds)},
                     {"lr", report.lr},
                     {"grad_norm", report.grad_norm}};
   add_metrics(line, metrics);
-  line["tokens_per_s"] = per_second(metrics.tokens(), report.seconds.total());
-  line["supervised_per_s"] = per_second(metrics.supervised(), report.seconds.total());
+  line["tokens_per_second"] = per_second(metrics.tokens(), report.seconds.total());
+  line["supervised_tokens_per_second"] = per_second(metrics.supervised(), report.seconds.total());
   line["step_seconds"] = {{"source", rounded(report.seconds.source)},
                           {"forward", rounded(report.seconds.forward)},
                           {"backward", rounded(report.seconds.backward)},
                           {"wait", rounded(report.seconds.wait)},
                           {"update", rounded(report.seconds.update)}};
   line["skipped_steps"] = state.skipped_steps;
-  line["peak_rss_mb"] = peak_resident_bytes() >> 20;
-  return line.dump();
+  line["peak_memory_bytes"] = peak_resident_bytes();
+  return line;
 }
 
-std::string eval_line(const TrainState& state, const Evaluation& evaluation) {
+ordered_json eval_line(const TrainState& state, const Evaluation& evaluation) {
   ordered_json line{{"kind", "eval"},
                     {"step", state.step},
                     {"tokens", state.tokens},
@@ -68,7 +68,12 @@ std::string eval_line(const TrainState& state, const Evaluation& evaluation) {
     line["acceptance"] = rounded(evaluation.acceptance->length);
     line["rate_by_depth"] = rounded(evaluation.acceptance->rate_by_depth);
   }
-  return line.dump();
+  for (const DomainEvaluation& domain : evaluation.domains) {
+    ordered_json& place = line["domains"][domain.name];
+    add_metrics(place, domain.metrics);
+    if (domain.acceptance) place["acceptance"] = rounded(domain.acceptance->length);
+  }
+  return line;
 }
 
 std::string progress_note(const UnrollMetrics& metrics, const StepReport& report) {
@@ -84,6 +89,11 @@ std::string describe(const Evaluation& evaluation) {
                   fmt::join(evaluation.metrics.chain_by_depth(), " "), evaluation.metrics.loss());
   if (evaluation.acceptance) {
     text += fmt::format(", acceptance length {:.2f} measured", evaluation.acceptance->length);
+  }
+  for (const DomainEvaluation& domain : evaluation.domains) {
+    text += fmt::format("; {}: tau_sim {:.2f}", domain.name.empty() ? "(no domain)" : domain.name,
+                        domain.metrics.simulated_acceptance());
+    if (domain.acceptance) text += fmt::format(", measured {:.2f}", domain.acceptance->length);
   }
   return text;
 }

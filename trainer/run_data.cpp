@@ -13,6 +13,10 @@ PrepareOptions prepare_options(const RunConfig& config, const std::optional<Load
   options.model_dir = config.target.path;
   options.output = config.data.cache.empty() ? config.output.dir / "data" : config.data.cache;
   options.chat.last_turn_only = config.data.last_turn_only;
+  options.chat.keep_reasoning = config.data.reasoning;
+  options.chat.assistant_header = config.data.assistant_header;
+  options.chat.end_of_turn = config.data.end_of_turn;
+  options.chat.variables = config.data.variables;
   options.max_length = config.data.max_length;
   options.draft_vocab = config.draft.vocab_size;
   options.max_bad_rows = config.data.max_bad_rows;

@@ -34,6 +34,7 @@ std::optional<TrainBatch> StoredSource::next() {
   const Ahead now = std::move(*ahead_);
   TrainBatch batch = now.stored ? from_store(now) : from_target(now);
   batch.documents = packs_.names(*now.pack);
+  batch.domains = packs_.domains(*now.pack);
   batch.epoch = now.pack->epoch;
   look_ahead();
   return batch;

@@ -2,22 +2,25 @@
 #include <fmt/ranges.h>
 
 #include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
+#include "data/prepare_report.h"
 #include "draft_models/import_draft.h"
 #include "draft_models/start.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
 #include "trainer/commands.h"
+#include "trainer/dry_run.h"
 #include "trainer/memory_estimate.h"
 #include "trainer/report.h"
 #include "trainer/run_data.h"
 #include "trainer/run_facts.h"
 #include "trainer/run_ranks.h"
 #include "trainer/run_sources.h"
-#include "trainer/store_facts.h"
 #include "trainer/trainer.h"
 #include "trainer/warm_start.h"
 
@@ -32,20 +35,32 @@ bool has_weights(const fs::path& directory) {
 void refuse_what_is_not_there(const RunConfig& config) {
   AERIE_CHECK(!config.target.path.empty(), "target.path is empty: name a Hugging Face directory");
   AERIE_CHECK(!config.output.dir.empty(), "output.dir is empty: say where the run goes");
+  AERIE_CHECK(config.eval.patience == 0 || (config.eval.every > 0 && !config.data.heldout.empty()),
+              "eval.patience is {}, and nothing is evaluated while training: set eval.every and "
+              "data.heldout",
+              config.eval.patience);
 }
 
-/// Token ids of the held-out documents up to their first assistant token.
-std::vector<MediaTokens> heldout_prompts(const TokenShards& shards, int64_t count) {
-  std::vector<MediaTokens> prompts;
-  for (int64_t d = 0; d < shards.size() && static_cast<int64_t>(prompts.size()) < count; ++d) {
+/// Adds prompts: the held-out documents up to their first assistant token. Where the data name
+/// domains, each gives its first, then each its second, and so on.
+void add_heldout_prompts(const TokenShards& shards, int64_t count, TrainerParts& parts) {
+  std::map<std::string_view, int64_t> seen;
+  std::vector<std::pair<int64_t, int64_t>> order;  // turn within the domain, document
+  for (int64_t d = 0; d < shards.size(); ++d) {
+    const Document document = shards[d];
+    if (document.assistant[0] != 0) continue;  // nothing to start from
+    order.emplace_back(shards.has_domains() ? seen[document.domain]++ : 0, d);
+  }
+  std::sort(order.begin(), order.end());
+  order.resize(std::min(order.size(), static_cast<size_t>(count)));
+  for (const auto& [turn, d] : order) {
     const Document document = shards[d];
     const auto answer = std::find(document.assistant.begin(), document.assistant.end(), 1);
-    if (answer == document.assistant.begin()) continue;  // nothing to start from
     const auto length = answer - document.assistant.begin();
-    prompts.push_back({{document.ids.begin(), document.ids.begin() + length},
-                       media_before(parse_media_text(document.media), length)});
+    parts.prompts.push_back({{document.ids.begin(), document.ids.begin() + length},
+                             media_before(parse_media_text(document.media), length)});
+    if (shards.has_domains()) parts.prompt_domains.emplace_back(document.domain);
   }
-  return prompts;
 }
 
 DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
@@ -110,7 +125,7 @@ Run::Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedD
   HiddenStateSource* evaluated = heldout ? &heldout->get() : nullptr;
   TrainerParts parts{config, *target,      draft, vocab, train->get(), evaluated,
                      {},     task.measure, {},    dtype, &task.ranks,  packs_per_step};
-  if (heldout_shards) parts.prompts = heldout_prompts(*heldout_shards, config.eval.prompts);
+  if (heldout_shards) add_heldout_prompts(*heldout_shards, config.eval.prompts, parts);
   parts.facts = run_facts(config, draft, fingerprint_target(config.target.path), shards.key(),
                           prepared.vocabulary.hash, dtype);
   trainer = std::make_unique<Trainer>(std::move(parts),
@@ -140,28 +155,6 @@ void describe_start(const RunConfig& config, const DraftConfig& draft, const Tra
       trainer.total_steps()));
 }
 
-void dry_run(const RunConfig& config, const DraftConfig& draft, Run& run) {
-  const at::ScalarType dtype = run.target->dtype();
-  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
-  UnrollMetrics metrics(config.train.unroll);
-  const int64_t steps = run.trainer->total_steps() - run.trainer->state().step;
-  const StepReport report = run.trainer->step(metrics);
-  AERIE_CHECK(report.trained, "the data holds no batch that trains: see data.train");
-  log_info("memory, estimated from shapes:\n" +
-           format_memory(estimate_memory(run.target->config(), draft, config, element)));
-  if (config.hidden_states.mode != "online") {
-    log_info(describe_store_size(config, Split::kTrain, draft, dtype, run.shards));
-  }
-  log_info(fmt::format("after one step: {:.0f} MB resident at most",
-                       static_cast<double>(peak_resident_bytes()) / 1e6));
-  log_info(
-      fmt::format("one step: {} tokens in {:.2f} s ({:.2f} s of it the target's forward), loss "
-                  "{:.3f}; {} steps would take {:.1f} min, and a checkpoint {:.0f} MB of disk",
-                  metrics.tokens(), report.seconds.total(), report.seconds.source, metrics.loss(),
-                  steps, static_cast<double>(steps) * report.seconds.total() / 60,
-                  static_cast<double>(14 * draft_parameters(draft)) / 1e6));
-}
-
 void summarize(const RunConfig& config, const Trainer& trainer, bool complete) {
   const TrainState& state = trainer.state();
   const double seconds = std::max(state.seconds, 1e-9);
@@ -186,21 +179,6 @@ void summarize(const RunConfig& config, const Trainer& trainer, bool complete) {
   }
 }
 
-/// Without weights there is nothing to run: what the shapes say.
-void dry_run_from_shapes(const RunConfig& config, const ModelConfig& target,
-                         const DraftConfig& draft, at::ScalarType dtype) {
-  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
-  log_info(
-      fmt::format("{} has a config.json and no weights: shapes only", config.target.path.string()));
-  log_info("memory, estimated from shapes:\n" +
-           format_memory(estimate_memory(target, draft, config, element)));
-  if (config.hidden_states.mode != "online") {
-    const int64_t row = hidden_format(config, draft, dtype).row_bytes();
-    log_info(fmt::format("hidden states on disk: {} bytes a token, {:.2f} GB a million tokens", row,
-                         static_cast<double>(row) / 1e3));
-  }
-}
-
 void train(const Task& task, const std::optional<fs::path>& from, Run& run) {
   const RunConfig& config = task.config;
   run.trainer->begin(from, task.flags.resume_override);
@@ -210,9 +188,12 @@ void train(const Task& task, const std::optional<fs::path>& from, Run& run) {
   if (task.ranks.first()) {
     fs::create_directories(config.output.dir);
     write_file_atomic(config.output.dir / "config.yaml", to_yaml(config));
+    write_file_atomic(config.output.dir / "data.json", to_json(run.prepared).dump(2) + "\n");
   }
   const bool complete = run.trainer->run();
-  if (task.ranks.first()) summarize(config, *run.trainer, complete);
+  if (!task.ranks.first()) return;
+  write_run_report({config.output.dir}, {});
+  summarize(config, *run.trainer, complete);
 }
 
 void run_task(const Task& task) {
@@ -242,7 +223,9 @@ void run_task(const Task& task) {
   Run run(task, draft, initial, packs_of_step(config, task.ranks, from));
   const std::chrono::duration<double> ready = std::chrono::steady_clock::now() - start;
   describe_start(config, draft, *run.trainer, ready.count());
-  if (flags.dry_run) return dry_run(config, draft, run);
+  if (flags.dry_run) {
+    return dry_run(config, draft, *run.target, run.shards, *run.trainer);
+  }
   train(task, from, run);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/files.h"
@@ -217,33 +218,42 @@ void Trainer::count_skipped(const std::vector<std::string>& documents) {
       fmt::format("step {}: the gradient is not finite, skipped; documents {}", state_.step, ids));
 }
 
+void Trainer::measure_acceptance(Evaluation& evaluation) const {
+  if (!parts_.measure || parts_.prompts.empty()) return;
+  const at::NoGradGuard no_grad;
+  evaluation.acceptance =
+      parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
+  for (DomainEvaluation& domain : evaluation.domains) {
+    domain.acceptance =
+        acceptance_of_domain(*evaluation.acceptance, parts_.prompt_domains, domain.name);
+  }
+}
+
 Evaluation Trainer::evaluate() {
   Stopwatch watch;
-  Evaluation evaluation{evaluate_loss(draft_, *parts_.heldout, teacher(), weights_), {}, 0};
-  if (parts_.measure && !parts_.prompts.empty()) {
-    const at::NoGradGuard no_grad;
-    evaluation.acceptance =
-        parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
-  }
+  Evaluation evaluation = evaluate_loss(draft_, *parts_.heldout, teacher(), weights_);
+  measure_acceptance(evaluation);
   evaluation.seconds = watch.lap();
   return evaluation;
 }
 
-void Trainer::evaluate_and_log(MetricsFile& file) {
+void Trainer::evaluate_and_log(RunLog& log) {
   last_evaluation_ = evaluate();
-  file.write(eval_line(state_, *last_evaluation_));
+  log.write(eval_line(state_, *last_evaluation_));
   log_info(
       fmt::format("step {}, held-out documents: {}", state_.step, describe(*last_evaluation_)));
   const double value = last_evaluation_->value();
   if (state_.best.step < 0 || value > state_.best.value) {
     state_.best = {state_.step, value, last_evaluation_->metric()};
+  } else {
+    ++state_.best.waited;
   }
 }
 
-void Trainer::save(const MetricsFile* file) {
+void Trainer::save(const RunLog* log) {
   const Moments moments = optimizer_.moments();
   if (ranks_.first()) {
-    state_.metrics_position = file->position();
+    state_.metrics_position = log->position();
     const fs::path& run = parts_.config.output.dir;
     save_checkpoint(run,
                     {state_, parts_.draft, params_, parts_.vocab, moments, to_yaml(parts_.config)});
@@ -255,29 +265,49 @@ void Trainer::save(const MetricsFile* file) {
   saved_step_ = state_.step;
 }
 
-void Trainer::finish_step(MetricsFile* file, bool ended) {
+bool Trainer::out_of_patience() const {
+  const int64_t patience = parts_.config.eval.patience;
+  return patience > 0 && state_.best.waited >= patience;
+}
+
+bool Trainer::finish_step(RunLog* log, bool ended) {
   const bool evaluated = parts_.heldout && (ended || due(state_.step, parts_.config.eval.every));
-  bool best = false;
+  std::string verdict;
   if (evaluated) {
-    if (ranks_.first()) evaluate_and_log(*file);
-    best = ranks_.share(state_.best.step == state_.step ? "best" : "") == "best";
+    if (ranks_.first()) evaluate_and_log(*log);
+    // The others have not seen what came of it.
+    const char* seen = state_.best.step == state_.step ? "best" : out_of_patience() ? "enough" : "";
+    verdict = ranks_.share(seen);
   }
-  if (ended || best || due(state_.step, parts_.config.train.checkpoint_every)) save(file);
+  if (!ended && verdict == "enough") {
+    if (ranks_.first()) {
+      log_info(fmt::format(
+          "step {}: {} evaluations without a better {} than {:.2f} of step {}: training ends here "
+          "(eval.patience)",
+          state_.step, state_.best.waited, state_.best.metric, state_.best.value,
+          state_.best.step));
+    }
+    ended = true;
+  }
+  if (ended || verdict == "best" || due(state_.step, parts_.config.train.checkpoint_every)) {
+    save(log);
+  }
+  return ended;
 }
 
 bool Trainer::run() {
   const StopSignal stop;
   stop_ = &stop;
   const int64_t log_every = parts_.config.train.log_every;
-  std::optional<MetricsFile> file;
+  std::optional<RunLog> log;
   std::optional<Progress> progress;
   if (ranks_.first()) {
-    file.emplace(parts_.config.output.dir / "metrics.jsonl", state_.metrics_position);
+    log.emplace(parts_.config.output.dir, state_.step, state_.metrics_position);
     progress.emplace("training", total_steps_, "steps");
   }
   UnrollMetrics metrics(parts_.config.train.unroll);
   TimeSplit seconds;  // since the last line
-  bool ended = state_.step >= total_steps_;
+  bool ended = state_.step >= total_steps_ || out_of_patience();
   for (bool stopped = ranks_.alone() && stop.requested(); !ended && !stopped;) {
     StepReport report = step(metrics);
     seconds.add(report.seconds);
@@ -286,14 +316,14 @@ bool Trainer::run() {
     stopped = report.stop || (ranks_.alone() && stop.requested());
     if (progress) progress->update(state_.step, progress_note(metrics, report));
     if (metrics.pairs() > 0 && (ended || due(state_.step, log_every))) {
-      if (file) file->write(train_line(state_, metrics, report));
+      if (log) log->write(train_line(state_, metrics, report));
       metrics = UnrollMetrics(parts_.config.train.unroll);
       seconds = {};
     }
-    finish_step(file ? &*file : nullptr, ended);
+    ended = finish_step(log ? &*log : nullptr, ended);
   }
   if (progress) progress->finish();
-  if (saved_step_ != state_.step) save(file ? &*file : nullptr);
+  if (saved_step_ != state_.step) save(log ? &*log : nullptr);
   stop_ = nullptr;
   return ended;
 }

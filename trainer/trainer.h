@@ -9,6 +9,7 @@
 #include "trainer/hidden_states.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
+#include "trainer/run_log.h"
 #include "trainer/step_share.h"
 #include "trainer/stop_signal.h"
 
@@ -28,6 +29,7 @@ struct TrainerParts {
   at::ScalarType dtype = at::kBFloat16;
   Ranks* ranks = nullptr;      ///< none: this process is alone
   int64_t packs_per_step = 0;  ///< of all ranks together; 0: train.accumulate on each
+  std::vector<std::string> prompt_domains = {};  ///< of each prompt; empty: the data name none
 };
 
 /// Where the seconds of steps went.
@@ -95,10 +97,14 @@ class Trainer {
   /// Metrics and batches of all ranks; whether one is to stop.
   void sum_over_ranks(Contribution& contribution, StepReport& report);
   void count_skipped(const std::vector<std::string>& documents);
-  /// Evaluates and saves where the step is due for it, or the last. `file`: rank 0's.
-  void finish_step(MetricsFile* file, bool ended);
-  void evaluate_and_log(MetricsFile& file);
-  void save(const MetricsFile* file);
+  /// Evaluates and saves where the step is due for it, or the last. `log`: rank 0's. -> whether it
+  /// is the last
+  bool finish_step(RunLog* log, bool ended);
+  void evaluate_and_log(RunLog& log);
+  void save(const RunLog* log);
+  /// eval.patience evaluations have brought nothing better.
+  bool out_of_patience() const;
+  void measure_acceptance(Evaluation& evaluation) const;
   TeacherHead teacher() const { return {&parts_.target.head(), &parts_.vocab}; }
 
   TrainerParts parts_;

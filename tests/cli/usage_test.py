@@ -9,6 +9,7 @@ COMMANDS = {
     "resample": ["--target", "--input", "--output", "--concurrency", "--temperature", "--max-new-tokens"],
     "dump": ["--config", "--set", "--estimate", "--part", "--help-config"],
     "train": ["--config", "--set", "--resume", "--resume-override", "--dry-run", "--help-config"],
+    "report": ["RUN", "--output"],
     "export": ["--checkpoint", "--output", "--format", "--check"],
     "generate": ["--target", "--draft", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",
                  "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json", "--tree", "--tree-width",

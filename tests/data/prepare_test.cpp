@@ -8,6 +8,7 @@
 
 #include "common/threads.h"
 #include "data/packer.h"
+#include "data/prepare_report.h"
 #include "data/token_shards.h"
 #include "tests/data/text_golden.h"
 #include "tests/testing.h"
@@ -175,6 +176,36 @@ TEST(Prepare, BadInputIsNamed) {
   EXPECT_THAT(error_of([&] { prepare(options); }), HasSubstr("nowhere"));
 }
 
+TEST(Prepare, HeldOutDocumentsKeepTheirDomains) {
+  Scratch dir;
+  PrepareOptions options = options_for(dir);
+  const std::string mixed = R"({"domain": "code", "prompt": "q", "response": "a"})"
+                            "\n"
+                            R"({"prompt": "q", "response": "a"})"
+                            "\n"
+                            R"({"category": "math", "prompt": "q", "response": "a"})"
+                            "\n";
+  options.train = {dir.write("a.jsonl", mixed)};
+  options.heldout = {dir.write("h.jsonl", mixed)};
+  prepare(options);
+  const TokenShards heldout(PreparedData(options.output).heldout);
+  EXPECT_TRUE(heldout.has_domains());
+  EXPECT_EQ(heldout[0].domain, "code");
+  EXPECT_EQ(heldout[1].domain, "");
+  EXPECT_EQ(heldout[2].domain, "math");
+  EXPECT_FALSE(TokenShards(PreparedData(options.output).train).has_domains());
+}
+
+TEST(LengthCount, PercentilesAndSteps) {
+  LengthCount lengths;
+  for (int64_t length = 100; length >= 1; --length) lengths.add(length);
+  EXPECT_EQ(lengths.percentile(0.5), 50);
+  EXPECT_EQ(lengths.percentile(0.99), 99);
+  EXPECT_EQ(lengths.percentile(1), 100);
+  EXPECT_EQ(lengths.largest(), 100);
+  EXPECT_THAT(lengths.histogram(4), ElementsAre(25, 25, 25, 25));
+}
+
 TEST(TokenShards, SeveralShardsAndBrokenOnes) {
   Scratch dir;
   ShardWriter writer(dir / "s", 10);
@@ -217,7 +248,7 @@ TEST(DraftVocabulary, MostFrequentWithSpecialIdsForcedIn) {
   EXPECT_TRUE(vocabulary.d2t().equal(at::tensor({1, 1, 2, 4}, at::kLong)));
   EXPECT_TRUE((at::arange(4) + vocabulary.d2t()).equal(vocabulary.t2d().nonzero().flatten()));
   EXPECT_DOUBLE_EQ(vocabulary_coverage(counts, vocabulary), 19.0 / 22);
-  EXPECT_DOUBLE_EQ(vocabulary_coverage(counts, 4), 21.0 / 22);
+  EXPECT_DOUBLE_EQ(vocabulary_coverage(counts, make_draft_vocabulary(counts, 4, {})), 21.0 / 22);
   EXPECT_TRUE(make_draft_vocabulary(counts, 8, {}).d2t().equal(at::zeros({8}, at::kLong)));
   EXPECT_NE(make_draft_vocabulary(counts, 4, {}).hash, vocabulary.hash);
   EXPECT_THAT(error_of([&] { make_draft_vocabulary(counts, 9, {}); }), HasSubstr("give 1 to 8"));

@@ -1,6 +1,7 @@
 #include "data/text_files.h"
 
 #include <gmock/gmock.h>
+#include <zlib.h>
 
 #include "tests/testing.h"
 
@@ -32,7 +33,49 @@ TEST(TextFiles, ArraysAreCutIntoElements) {
   Scratch dir;
   EXPECT_THAT(
       rows_of(dir.write("a.json", " [\n{\"a\": \"],\\\"[\"},\n[1, {\"b\": []}] , 3\n]\n")),
-      ElementsAre(Pair("{\"a\": \"],\\\"[\"}", 2), Pair("[1, {\"b\": []}] ", 3), Pair("3\n", 3)));
+      ElementsAre(Pair("{\"a\": \"],\\\"[\"}", 2), Pair("[1, {\"b\": []}]", 3), Pair("3", 3)));
+}
+
+TEST(TextFiles, RowsMayBeLongerThanABlockOfTheFile) {
+  Scratch dir;
+  const std::string longest(3'000'000, 'x'), word = "\"" + longest + "\"";
+  const Rows lines = rows_of(dir.write("a.jsonl", "1\n" + word + "\n\n2"));
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(lines[1], std::pair(word, int64_t{2}));
+  EXPECT_EQ(lines[2], std::pair(std::string("2"), int64_t{4}));
+  const Rows elements = rows_of(dir.write("a.json", "[1,\n" + word + ",\n\n2]"));
+  ASSERT_EQ(elements.size(), 3u);
+  EXPECT_EQ(elements[1], std::pair(word, int64_t{2}));
+  EXPECT_EQ(elements[2], std::pair(std::string("2"), int64_t{4}));
+}
+
+TEST(TextFiles, EveryCutOfAnArrayGivesTheSameElements) {
+  // The escapes, brackets and quotes lie at every place relative to a block's end.
+  const std::string elements = R"({"a": "]\\\",["}, [[], "\\"], "x,y")";
+  for (size_t padding = 0; padding < 40; ++padding) {
+    Scratch dir;
+    const std::string filler((size_t{1} << 20) - padding, 'x');
+    const Rows rows = rows_of(dir.write("a.json", "[\"" + filler + "\"," + elements + "]"));
+    ASSERT_EQ(rows.size(), 4u) << padding;
+    EXPECT_EQ(rows[1].first + ", " + rows[2].first + ", " + rows[3].first, elements) << padding;
+  }
+}
+
+TEST(TextFiles, GzipMembersFollowEachOtherAndACutIsNamed) {
+  Scratch dir;
+  std::string once;
+  {
+    const gzFile file = gzopen((dir / "once.jsonl.gz").c_str(), "wb");
+    for (int i = 0; i < 5000; ++i) gzprintf(file, "{\"a\": %d}\n", i);
+    gzclose(file);
+    once = read_file(dir / "once.jsonl.gz");
+  }
+  const Rows rows = rows_of(dir.write("twice.jsonl.gz", once + once));
+  ASSERT_EQ(rows.size(), 10000u);
+  EXPECT_EQ(rows.back(), std::pair(std::string("{\"a\": 4999}"), int64_t{10000}));
+  EXPECT_THAT(
+      error_of([&] { rows_of(dir.write("cut.jsonl.gz", once.substr(0, once.size() / 2))); }),
+      AllOf(HasSubstr("cut.jsonl.gz"), HasSubstr("decompress")));
 }
 
 TEST(TextFiles, ZstandardFramesFollowEachOther) {
@@ -45,6 +88,9 @@ TEST(TextFiles, ZstandardFramesFollowEachOther) {
   Scratch dir;
   EXPECT_EQ(read_text(dir.write("a.jsonl.zst", frame("{\"a\":1}\n") + frame("{\"b\":2}\n"))),
             "{\"a\":1}\n{\"b\":2}\n");
+  const std::string whole = frame("{\"a\":1}\n");
+  EXPECT_THAT(error_of([&] { read_text(dir.write("c.zst", whole.substr(0, whole.size() - 2))); }),
+              AllOf(HasSubstr("c.zst"), HasSubstr("cut off")));
   EXPECT_THAT(error_of([&] { read_text(dir.write("b.zst", "no zstd")); }),
               AllOf(HasSubstr("b.zst"), HasSubstr("decompress")));
   EXPECT_THAT(error_of([&] { read_text(dir.write("b.gz", "no gzip")); }), HasSubstr("b.gz"));

@@ -62,6 +62,19 @@ TEST_P(TokenizerParity, IdsAndTextsEqualPython) {
   EXPECT_EQ(crc32(skipped), golden_.at("skip_special"));
 }
 
+TEST_P(TokenizerParity, WordByWordIsTheWholeText) {
+  const std::string_view kind = GetParam();
+  EXPECT_EQ(tokenizer_.word_by_word(), kind != "llama2" && kind != "unigram");
+  std::string all;  // of every script, with what one text's end does to the next one's begin
+  for (const std::string& text : strings()) {
+    all += text + " ";
+    const Encoding words = tokenizer_.encode(text), whole = tokenizer_.encode_whole(text, false);
+    ASSERT_EQ(words.ids, whole.ids) << Json(text).dump();
+    ASSERT_EQ(words.offsets, whole.offsets) << Json(text).dump();
+  }
+  EXPECT_EQ(tokenizer_.encode(all).ids, tokenizer_.encode_whole(all, false).ids);
+}
+
 TEST_P(TokenizerParity, OffsetsAreOrderedAndCoverTheText) {
   for (const std::string& text : strings()) {
     const Encoding encoding = tokenizer_.encode(text);

@@ -12,13 +12,14 @@ from pathlib import Path
 BELOW = {
     "common": set(),
     "configs": {"common"},
+    "pages": {"common"},
     "kernels": {"common"},
     "data": {"common"},
     "target_models": {"kernels", "data", "common"},
     "draft_models": {"target_models", "kernels", "data", "common"},
-    "trainer": {"draft_models", "target_models", "kernels", "data", "configs", "common"},
-    "decoding": {"draft_models", "target_models", "kernels", "data", "configs", "common"},
-    "cli": {"trainer", "decoding", "draft_models", "target_models", "kernels", "data", "configs", "common"},
+    "trainer": {"draft_models", "target_models", "kernels", "data", "configs", "pages", "common"},
+    "decoding": {"draft_models", "target_models", "kernels", "data", "configs", "pages", "common"},
+    "cli": {"trainer", "decoding", "draft_models", "target_models", "kernels", "data", "configs", "pages", "common"},
 }
 SOURCES = {".h", ".cpp", ".cu", ".cuh"}
 HEAVY = re.compile(r"torch/(torch|all|extension)\.h")

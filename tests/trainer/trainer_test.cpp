@@ -206,6 +206,54 @@ TEST_F(TrainerTest, BestIsByMeasuredAcceptanceNotByLoss) {
   EXPECT_EQ(read_state(directory_ / "latest").step, 6);
 }
 
+TEST_F(TrainerTest, DomainsAreEvaluatedAsIfEachWereAlone) {
+  const TrainBatch code = make_batch(7), prose = make_batch(8);
+  TrainBatch mixed = join(code, prose);
+  mixed.domains = {"code", "prose"};
+  ListSource source({make_batch(1)}), together({mixed, mixed}), alone({code, code});
+  const Evaluation all = trainer(source, &together)->evaluate();
+  const Evaluation one = trainer(source, &alone)->evaluate();
+  ASSERT_EQ(all.domains.size(), 2u);
+  EXPECT_EQ(all.domains[0].name, "code");
+  EXPECT_EQ(all.domains[0].metrics.pairs(), one.metrics.pairs());
+  EXPECT_NEAR(all.domains[0].metrics.loss(), one.metrics.loss(), 1e-5);
+  EXPECT_NEAR(all.domains[0].metrics.simulated_acceptance(), one.metrics.simulated_acceptance(),
+              1e-9);
+  EXPECT_EQ(all.domains[0].metrics.pairs() + all.domains[1].metrics.pairs(), all.metrics.pairs());
+  EXPECT_TRUE(one.domains.empty());
+}
+
+TEST(Evaluation, AcceptanceOfADomainIsThatOfItsPrompts) {
+  Acceptance all{1.5, {0.5}, {{10, 5}, {9, 9}, {6, 3}, {0, 0}}};
+  const std::vector<std::string> domains{"code", "prose", "code", "empty"};
+  EXPECT_DOUBLE_EQ(acceptance_of_domain(all, domains, "code")->length, 2.0);
+  EXPECT_DOUBLE_EQ(acceptance_of_domain(all, domains, "prose")->length, 1.0);
+  EXPECT_FALSE(acceptance_of_domain(all, domains, "empty"));
+}
+
+TEST_F(TrainerTest, EndsOnceNothingBetterComesAndStaysEnded) {
+  std::vector<TrainBatch> batches;
+  for (int64_t i = 0; i < 9; ++i) batches.push_back(make_batch(i));
+  ListSource source(batches), heldout({make_batch(9)});
+  config_.eval.every = 1;
+  config_.eval.patience = 2;
+  const double measured[] = {1.5, 1.4, 1.9, 1.9, 1.7, 9};  // as good as the best is not better
+  int calls = 0;
+  measure_ = [&](const TargetModel&, const DraftConfig&, const DraftParams&, const VocabMap&,
+                 const std::vector<std::vector<int32_t>>&) {
+    return Acceptance{measured[calls++], {0.5}};
+  };
+  const auto first = trainer(source, &heldout);
+  EXPECT_TRUE(first->run());
+  EXPECT_EQ(first->state().step, 5);
+  EXPECT_EQ(read_state(directory_ / "best").step, 3);
+  EXPECT_EQ(read_state(directory_ / "latest").best.waited, 2);
+  const auto again = trainer(source, &heldout);
+  again->resume(directory_ / "latest");
+  EXPECT_TRUE(again->run());
+  EXPECT_EQ(calls, 5);
+}
+
 TEST_F(TrainerTest, EvaluationChangesNothing) {
   ListSource source({make_batch(1), make_batch(2)}), heldout({make_batch(9), make_batch(8)});
   const auto trainer = this->trainer(source, &heldout);
@@ -231,8 +279,9 @@ TEST_F(TrainerTest, MetricsHaveALineAStep) {
     EXPECT_EQ(json.at("loss_k").size(), 3u);
     EXPECT_EQ(json.at("acc_k").size(), 3u);
     EXPECT_EQ(json.at("alpha_k").size(), 3u);
-    for (const char* key : {"loss", "tau_sim", "out_of_vocab", "lr", "grad_norm", "tokens_per_s",
-                            "supervised_per_s", "peak_rss_mb"}) {
+    for (const char* key :
+         {"epoch", "tokens", "supervised_tokens", "loss", "tau_sim", "out_of_vocab", "lr",
+          "grad_norm", "tokens_per_second", "peak_memory_bytes"}) {
       EXPECT_TRUE(json.contains(key)) << key;
     }
   }
