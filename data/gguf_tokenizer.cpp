@@ -15,13 +15,6 @@ namespace {
 constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
 constexpr const char* kTokens = "tokenizer.ggml.tokens";
 
-Json read_object(const fs::path& file) {
-  if (!fs::exists(file)) return Json::object();
-  const Json json = Json::parse(read_file(file), nullptr, false);
-  AERIE_CHECK(json.is_object(), "{} holds no JSON object: restore the file", file.string());
-  return json;
-}
-
 bool mentions_byte_level(const Json& part) {
   return part.is_object() && part.dump().find("\"ByteLevel\"") != std::string::npos;
 }
@@ -97,10 +90,10 @@ GgufMetadata hf_tokenizer_keys(const fs::path& model_dir, int64_t vocab) {
               "target's directory (--target) or its GGUF (--target-gguf)",
               file.string());
   const Tokenizer tokenizer(model_dir);
-  const Json json = read_object(file);
+  const Json json = read_json_object(file);
   require_byte_level_bpe(json, file.string());
-  const Json settings = read_object(model_dir / "tokenizer_config.json");
-  const Json config = read_object(model_dir / "config.json");
+  const Json settings = read_json_object(model_dir / "tokenizer_config.json");
+  const Json config = read_json_object(model_dir / "config.json");
   const Json& model = json.at("model");
   const Tokens tokens = list_tokens(model, tokenizer, vocab);
 

@@ -8,16 +8,10 @@
 #include "common/files.h"
 #include "data/conversation.h"
 #include "data/image_processor.h"
+#include "data/json.h"
 
 namespace aerie {
 namespace {
-
-Json read_object(const fs::path& file) {
-  if (!fs::exists(file)) return Json::object();
-  Json parsed = Json::parse(read_file(file), nullptr, false);
-  AERIE_CHECK(parsed.is_object(), "{}: not a JSON object: restore the file", file.string());
-  return parsed;
-}
 
 /// The id under the first of `keys` that config.json has; -1: none.
 int32_t placeholder_of(const Json& config, std::initializer_list<const char*> keys) {
@@ -33,10 +27,10 @@ std::unique_ptr<MediaProcessor> read_image_processor(const fs::path& model_dir,
   if (token < 0) return nullptr;
   const fs::path file = model_dir / "preprocessor_config.json",
                  newer = model_dir / "processor_config.json";
-  const Json settings = read_object(file);
+  const Json settings = read_json_object(file);
   if (settings.contains("image_processor_type"))
     return make_image_processor(settings, token, file.string());
-  const Json processor = read_object(newer);
+  const Json processor = read_json_object(newer);
   if (processor.contains("image_processor"))
     return make_image_processor(processor.at("image_processor"), token, newer.string());
   return nullptr;
@@ -80,7 +74,7 @@ const MediaProcessors& no_media() {
 }
 
 MediaProcessors read_media_processors(const fs::path& model_dir) {
-  const Json config = read_object(model_dir / "config.json");
+  const Json config = read_json_object(model_dir / "config.json");
   MediaProcessors processors;
   processors.target = model_dir.string();
   processors.image = read_image_processor(model_dir, config);
