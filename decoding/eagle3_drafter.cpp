@@ -35,7 +35,8 @@ Eagle3Drafter::Eagle3Drafter(Eagle3Draft draft, const VocabMap& vocab, at::Scala
 
 void Eagle3Drafter::attach(int64_t pages) {
   const DraftConfig& config = draft_.config();
-  pool_ = ops::make_kv_pool(1, pages, config.kv_heads, config.head_dim, dtype_, device_);
+  pool_ =
+      ops::make_kv_pool(config.layers, pages, config.kv_heads, config.head_dim, dtype_, device_);
   states_.clear();
 }
 
@@ -49,9 +50,11 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
   layout.max_q = 1;
   for (const int32_t length : rows.kv_len) layout.max_kv = std::max<int64_t>(layout.max_kv, length);
   const Tensor slots = to_tensor(rows.slots, at::kLong).to(device_);
+  int64_t layer = 0;
   const Attend attend = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
-    ops::kv_append_(pool_, 0, k, v, slots);
-    return q.size(0) == 0 ? q : ops::ragged_attention(q, pool_, 0, layout, scale_);
+    ops::kv_append_(pool_, layer, k, v, slots);
+    const int64_t own = layer++;
+    return q.size(0) == 0 ? q : ops::ragged_attention(q, pool_, own, layout, scale_);
   };
   const bool all = rows.queries.size() == rows.tokens.size();
   const Tensor queries = all ? Tensor() : to_tensor(rows.queries, at::kLong).to(device_);
@@ -60,8 +63,11 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
 }
 
 void Eagle3Drafter::observe(std::span<const Observation> observations) {
+  // The last layer's queries of older rows serve nobody; those of lower layers feed its keys.
+  const bool deep = draft_.config().layers > 1;
   Rows rows;
   std::vector<Tensor> captured;
+  std::vector<int64_t> newest;  // among the queries
   for (const Observation& seen : observations) {
     const int64_t count = static_cast<int64_t>(seen.next_tokens.size());
     states_.erase(seen.sequence->id);
@@ -72,18 +78,19 @@ void Eagle3Drafter::observe(std::span<const Observation> observations) {
       rows.tokens.push_back(seen.next_tokens[i]);
       rows.positions.push_back(seen.first_position + i);
       rows.slots.push_back(PageTable::slot(*seen.sequence, seen.first_position + i));
+      const bool last = i + 1 == count && seen.guess_next;
+      if (!last && !deep) continue;
+      if (last) newest.push_back(static_cast<int64_t>(rows.queries.size()));
+      rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()) - 1);
+      rows.sequences.push_back(seen.sequence);
+      rows.kv_len.push_back(static_cast<int32_t>(rows.positions.back() + 1));
     }
-    if (!seen.guess_next) continue;
-    rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()) - 1);
-    rows.sequences.push_back(seen.sequence);
-    rows.kv_len.push_back(static_cast<int32_t>(rows.positions.back() + 1));
   }
   if (captured.empty()) return;
   const DraftStep step = run(rows, draft_.fuse(join(captured)));
-  for (size_t s = 0; s < rows.sequences.size(); ++s) {
-    const int64_t row = static_cast<int64_t>(s);
-    states_[rows.sequences[s]->id] = {rows.kv_len[s] - 1, step.hidden.narrow(0, row, 1),
-                                      step.normed.narrow(0, row, 1)};
+  for (const int64_t row : newest) {
+    states_[rows.sequences[row]->id] = {rows.kv_len[row] - 1, step.hidden.narrow(0, row, 1),
+                                        step.normed.narrow(0, row, 1)};
   }
 }
 

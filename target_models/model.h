@@ -37,6 +37,7 @@ struct LastLayer {
   Tensor gate, up, down;         ///< [I,C], [I,C], [C,I]
   Tensor final_norm;             ///< [C]
   bool qk_norm = false;          ///< the model norms its queries and keys before RoPE
+  Tensor q_norm, k_norm;         ///< [D] then
 };
 
 class TargetModel {

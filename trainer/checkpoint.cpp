@@ -78,16 +78,22 @@ DraftParams read_params(const fs::path& path, const std::string& prefix) {
   return params;
 }
 
+constexpr const char* kAverage = "average.safetensors";
+
 void write_content(const fs::path& directory, const CheckpointContent& content) {
-  save_draft(directory / "draft", content.config, content.masters, content.vocab);
+  const Optimizer& optimizer = content.optimizer;
+  const DraftParams average = optimizer.averages() ? optimizer.average() : DraftParams();
+  save_draft(directory / "draft", content.config, optimizer.averages() ? average : content.masters,
+             content.vocab);
   std::vector<std::pair<std::string, Tensor>> masters, moments;
   for (const auto& [name, tensor] : content.masters.tensors) {
     masters.emplace_back(name, tensor.detach());
   }
-  for (const auto& [name, tensor] : content.optimizer.first_moments().tensors) {
+  if (optimizer.averages()) write_safetensors(directory / kAverage, average.tensors);
+  for (const auto& [name, tensor] : optimizer.first_moments().tensors) {
     moments.emplace_back("first." + name, tensor);
   }
-  for (const auto& [name, tensor] : content.optimizer.second_moments().tensors) {
+  for (const auto& [name, tensor] : optimizer.second_moments().tensors) {
     moments.emplace_back("second." + name, tensor);
   }
   write_safetensors(directory / "masters.safetensors", masters);
@@ -134,10 +140,15 @@ DraftParams read_masters(const fs::path& checkpoint) {
   return read_params(checkpoint / "masters.safetensors", "");
 }
 
+DraftParams read_result(const fs::path& checkpoint) {
+  const fs::path average = checkpoint / kAverage;
+  return fs::exists(average) ? read_params(average, "") : read_masters(checkpoint);
+}
+
 void restore_optimizer(const fs::path& checkpoint, const TrainState& state, Optimizer& optimizer) {
   const fs::path moments = checkpoint / "moments.safetensors";
   optimizer.restore(read_masters(checkpoint), read_params(moments, "first."),
-                    read_params(moments, "second."), state.updates);
+                    read_params(moments, "second."), read_result(checkpoint), state.updates);
 }
 
 void check_same_run(const fs::path& checkpoint, const RunFacts& was, const RunFacts& is) {

@@ -2,6 +2,7 @@
 //   step-000123/draft/{config.json,model.safetensors}   the draft in bf16, ready to decode with
 //   step-000123/masters.safetensors                     f32 weights
 //   step-000123/moments.safetensors                     AdamW's, f32
+//   step-000123/average.safetensors                     f32, with optim.ema: the draft is this one
 //   step-000123/state.json                              everything else
 //   step-000123/config.yaml                             the resolved configuration
 //   latest -> step-000123, best -> step-000100
@@ -57,8 +58,10 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir,
 
 /// Throws Error naming the file that is missing or damaged.
 TrainState read_state(const std::filesystem::path& checkpoint);
-/// f32 weights by name.
+/// f32 weights by name, as training goes on from them.
 DraftParams read_masters(const std::filesystem::path& checkpoint);
+/// The f32 weights that the checkpoint's draft is made of: the average where there is one.
+DraftParams read_result(const std::filesystem::path& checkpoint);
 /// Copies weights and moments into the optimizer and its parameters.
 void restore_optimizer(const std::filesystem::path& checkpoint, const TrainState& state,
                        Optimizer& optimizer);

@@ -19,6 +19,7 @@ double total(const std::vector<double>& values) {
 
 UnrollMetrics::UnrollMetrics(int64_t unroll)
     : pairs_(unroll),
+      valid_(unroll),
       loss_(unroll),
       hit_(unroll),
       alpha_(unroll),
@@ -45,6 +46,7 @@ void UnrollMetrics::add(const UnrollPlan& plan, const ops::HeadLoss& values) {
       in_vocab_[k] += in_vocab.data_ptr<bool>()[pair];
     }
     pairs_[k] += static_cast<double>(depth.count);
+    valid_[k] += static_cast<double>(depth.valid);
     alive = std::move(right);
   }
 }
@@ -54,6 +56,7 @@ void UnrollMetrics::add(const UnrollMetrics& other) {
     for (size_t k = 0; k < sum.size(); ++k) sum[k] += more[k];
   };
   plus(pairs_, other.pairs_);
+  plus(valid_, other.valid_);
   plus(loss_, other.loss_);
   plus(hit_, other.hit_);
   plus(alpha_, other.alpha_);
@@ -69,7 +72,12 @@ void UnrollMetrics::add_tokens(int64_t rows, int64_t supervised) {
 
 int64_t UnrollMetrics::pairs() const { return static_cast<int64_t>(total(pairs_)); }
 
-double UnrollMetrics::loss() const { return pairs() ? total(loss_) / total(pairs_) : 0; }
+double UnrollMetrics::loss() const {
+  const std::vector<double> mean = loss_by_depth();
+  double sum = 0;
+  for (size_t k = 0; k < mean.size(); ++k) sum += mean[k] * valid_[k];
+  return pairs() ? sum / total(valid_) : 0;
+}
 
 double UnrollMetrics::simulated_acceptance() const { return 1.0 + total(chain_by_depth()); }
 

@@ -42,6 +42,7 @@ Optimizer::Optimizer(DraftParams& params, const OptimSection& options)
     begin += tensor.numel();
     tensor = leaf;
   }
+  if (options.ema > 0) average_ = master_.clone();
 }
 
 DraftParams Optimizer::named(const Tensor& flat) const {
@@ -81,6 +82,8 @@ Optimizer::Report Optimizer::step(double lr, double grad_scale) {
   const Tensor age = at::scalar_tensor(static_cast<double>(updates_), at::kFloat);
   // The fused op divides gradients by this scale.
   const Tensor divide = at::scalar_tensor(1.0 / (grad_scale * clip), at::kFloat);
+  const auto age_of_average = static_cast<double>(updates_);
+  const double keep = std::min(options_.ema, (1 + age_of_average) / (10 + age_of_average));
   parallel_for(0, pieces(grad_), 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
     for (int64_t i = begin; i < end; ++i) {
@@ -88,19 +91,22 @@ Optimizer::Report Optimizer::step(double lr, double grad_scale) {
                         {piece(second_, i)}, {}, {age}, lr, options_.beta1, options_.beta2,
                         options_.weight_decay, options_.eps, false, false, divide, {});
       piece(grad_, i).zero_();
+      if (averages()) piece(average_, i).lerp_(piece(master_, i), 1 - keep);
     }
   });
   return report;
 }
 
 void Optimizer::restore(const DraftParams& masters, const DraftParams& first,
-                        const DraftParams& second, int64_t updates) {
+                        const DraftParams& second, const DraftParams& average, int64_t updates) {
   const at::NoGradGuard no_grad;
-  DraftParams own_first = first_moments(), own_second = second_moments();
+  DraftParams own_first = first_moments(), own_second = second_moments(), own_average;
+  if (averages()) own_average = this->average();
   for (auto& [name, tensor] : params_.tensors) {
     tensor.copy_(masters.at(name));
     own_first.at(name).copy_(first.at(name));
     own_second.at(name).copy_(second.at(name));
+    if (averages()) own_average.at(name).copy_(average.at(name));
   }
   updates_ = updates;
 }

@@ -28,10 +28,14 @@ class Optimizer {
   /// Moments by parameter name, for a checkpoint: views, not copies.
   DraftParams first_moments() const { return named(first_); }
   DraftParams second_moments() const { return named(second_); }
-  /// Copies masters and moments back from a checkpoint.
+  /// Whether optim.ema asks for an exponential average of the masters; average() is it, by name:
+  /// views, not copies. It moves faster in the first updates, so that it soon forgets the start.
+  bool averages() const { return average_.defined(); }
+  DraftParams average() const { return named(average_); }
+  /// Copies masters and moments back from a checkpoint, and the average where there is one.
   void restore(const DraftParams& masters, const DraftParams& first, const DraftParams& second,
-               int64_t updates);
-  int64_t bytes() const { return 4 * master_.numel() * 4; }
+               const DraftParams& average, int64_t updates);
+  int64_t bytes() const { return (averages() ? 5 : 4) * master_.numel() * 4; }
 
  private:
   DraftParams named(const Tensor& flat) const;
@@ -40,6 +44,7 @@ class Optimizer {
   DraftParams& params_;
   OptimSection options_;
   Tensor master_, grad_, first_, second_;  // each [P] f32
+  Tensor average_;                         // the same, or undefined
   int64_t updates_ = 0;
 };
 

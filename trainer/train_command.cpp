@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "draft_models/import_draft.h"
+#include "draft_models/servable.h"
 #include "draft_models/start.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
@@ -44,6 +45,17 @@ std::vector<std::vector<int32_t>> heldout_prompts(const TokenShards& shards, int
     prompts.emplace_back(document.ids.begin(), document.ids.begin() + length);
   }
   return prompts;
+}
+
+DraftConfig new_draft_config(const RunConfig& config, const ModelConfig& target) {
+  const DraftSection& section = config.draft;
+  DraftConfig draft = draft_config_for(target, section.vocab_size, section.layer_ids);
+  draft.layers = section.layers;
+  draft.qk_norm = section.body == "qwen3";
+  draft.fc_norm = section.fc_norm;
+  draft.norm_output = section.norm_output;
+  draft.norm_before_residual = section.norm_before_residual;
+  return draft;
 }
 
 DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
@@ -207,9 +219,8 @@ void train_command(const RunConfig& config, const TrainFlags& flags,
   const ModelConfig target = read_model_config(config.target.path);
   const std::optional<fs::path> from = resume_from(config, flags.resume);
   const std::optional<LoadedDraft> initial = initial_draft(config, from);
-  const DraftConfig draft =
-      initial ? initial->config
-              : draft_config_for(target, config.draft.vocab_size, config.draft.layer_ids);
+  const DraftConfig draft = initial ? initial->config : new_draft_config(config, target);
+  check_servable(draft, config.draft.serve_with);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   if (flags.dry_run && !has_weights(config.target.path)) {
     return dry_run_from_shapes(config, target, draft, dtype);

@@ -8,6 +8,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/progress.h"
+#include "trainer/batch_draws.h"
 #include "trainer/report.h"
 #include "trainer/schedule.h"
 #include "trainer/stop_signal.h"
@@ -41,7 +42,7 @@ Trainer::Trainer(TrainerParts parts, DraftParams params)
       optimizer_(params_, parts_.config.optim),
       draft_(Eagle3Draft::trainable(parts_.draft, params_, parts_.target.embed_weight(),
                                     parts_.dtype)),
-      weights_(step_weights(parts_.config.train.step_decay, parts_.config.train.unroll)),
+      objective_(objective_of(parts_.config.train)),
       total_steps_(count_steps(parts_.config, parts_.train)) {
   state_.seed = parts_.config.train.seed;
   state_.facts = parts_.facts;
@@ -58,18 +59,24 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
   state_ = std::move(state);
 }
 
-int64_t Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds) {
+int64_t Trainer::accumulate(TrainBatch batch, UnrollMetrics& metrics, TimeSplit& seconds) {
   Stopwatch watch;
+  const TrainSection& train = parts_.config.train;
+  DepthSampling sampling{train.depth_keep};
+  if (train.depth_keep < 1 || train.feature_noise > 0) {
+    sampling.keys = document_keys(batch, train.seed);
+  }
+  if (train.feature_noise > 0) add_feature_noise(batch, train.feature_noise, sampling.keys);
   const UnrollPlan plan = plan_unroll(batch.tokens, batch.positions, batch.loss_mask, batch.q_start,
-                                      parts_.config.train.unroll);
+                                      train.unroll, sampling);
   metrics.add_tokens(batch.tokens.numel(), batch.loss_mask.sum().item<int64_t>());
   if (plan.pairs == 0) return 0;
-  const ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), weights_);
+  const ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), objective_);
   metrics.add(plan, loss);
   seconds.forward += watch.lap();
   loss.total.backward();
   seconds.backward += watch.lap();
-  return plan.pairs;
+  return plan.valid_pairs;
 }
 
 StepReport Trainer::step(UnrollMetrics& metrics) {
@@ -125,13 +132,23 @@ void Trainer::count_skipped(const std::vector<std::string>& documents) {
       fmt::format("step {}: the gradient is not finite, skipped; documents {}", state_.step, ids));
 }
 
+DraftParams Trainer::result() const {
+  return optimizer_.averages() ? optimizer_.average() : params_;
+}
+
 Evaluation Trainer::evaluate() {
   Stopwatch watch;
-  Evaluation evaluation{evaluate_loss(draft_, *parts_.heldout, teacher(), weights_), {}, 0};
+  const at::NoGradGuard no_grad;
+  const DraftParams weights = result();
+  std::optional<Eagle3Draft> averaged;
+  if (optimizer_.averages()) {
+    averaged.emplace(parts_.draft, weights, parts_.target.embed_weight(), parts_.dtype);
+  }
+  Evaluation evaluation{
+      evaluate_loss(averaged ? *averaged : draft_, *parts_.heldout, teacher(), objective_), {}, 0};
   if (parts_.measure && !parts_.prompts.empty()) {
-    const at::NoGradGuard no_grad;
     evaluation.acceptance =
-        parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
+        parts_.measure(parts_.target, parts_.draft, weights, parts_.vocab, parts_.prompts);
   }
   evaluation.seconds = watch.lap();
   return evaluation;

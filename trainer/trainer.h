@@ -69,7 +69,9 @@ class Trainer {
 
  private:
   /// Forward and backward of one batch -> its pairs. Gradients add up.
-  int64_t accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds);
+  int64_t accumulate(TrainBatch batch, UnrollMetrics& metrics, TimeSplit& seconds);
+  /// The averaged weights where there are any: what is evaluated, and what a run is for.
+  DraftParams result() const;
   void count_skipped(const std::vector<std::string>& documents);
   /// Evaluates and saves where the step is due for it, or the last.
   void finish_step(MetricsFile& file, bool ended);
@@ -81,7 +83,7 @@ class Trainer {
   DraftParams params_;
   Optimizer optimizer_;
   Eagle3Draft draft_;
-  std::vector<double> weights_;
+  Objective objective_;
   int64_t total_steps_;
   TrainState state_;
   int64_t bad_in_a_row_ = 0;
