@@ -9,16 +9,17 @@ double Evaluation::value() const {
 }
 
 UnrollMetrics evaluate_loss(const Eagle3Draft& draft, HiddenStateSource& heldout,
-                            const TeacherHead& teacher, std::span<const double> step_weights) {
+                            const TeacherHead& teacher, const Objective& objective) {
   const at::NoGradGuard no_grad;
-  UnrollMetrics metrics(static_cast<int64_t>(step_weights.size()));
+  const auto unroll = static_cast<int64_t>(objective.step_weights.size());
+  UnrollMetrics metrics(unroll);
   const std::string start = heldout.cursor();
   while (const std::optional<TrainBatch> batch = heldout.next()) {
-    const UnrollPlan plan = plan_unroll(batch->tokens, batch->positions, batch->loss_mask,
-                                        batch->q_start, static_cast<int64_t>(step_weights.size()));
+    const UnrollPlan plan =
+        plan_unroll(batch->tokens, batch->positions, batch->loss_mask, batch->q_start, unroll);
     metrics.add_tokens(batch->tokens.numel(), batch->loss_mask.sum().item<int64_t>());
     if (plan.pairs > 0) {
-      metrics.add(plan, ttt_loss(draft, *batch, plan, teacher, step_weights));
+      metrics.add(plan, ttt_loss(draft, *batch, plan, teacher, objective));
     }
   }
   heldout.seek(start);

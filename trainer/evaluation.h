@@ -1,7 +1,6 @@
 // How good the draft is on documents that it was not trained on.
 #pragma once
 #include <optional>
-#include <span>
 
 #include "trainer/commands.h"
 #include "trainer/metrics.h"
@@ -21,6 +20,6 @@ struct Evaluation {
 
 /// Loss and accuracies over all of `heldout`, from its start. Changes nothing.
 UnrollMetrics evaluate_loss(const Eagle3Draft& draft, HiddenStateSource& heldout,
-                            const TeacherHead& teacher, std::span<const double> step_weights);
+                            const TeacherHead& teacher, const Objective& objective);
 
 }  // namespace aerie

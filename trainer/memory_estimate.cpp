@@ -15,7 +15,7 @@ int64_t target_parameters(const ModelConfig& t) {
 /// What autograd keeps of one training row at one depth.
 int64_t activations_per_row(const DraftConfig& d) {
   const int64_t queries = d.heads * d.head_dim, keys = d.kv_heads * d.head_dim;
-  return 8 * d.hidden + 3 * d.intermediate + 3 * queries + 4 * keys;
+  return d.layers * (8 * d.hidden + 3 * d.intermediate + 3 * queries + 4 * keys);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "draft_models/import_draft.h"
+#include "draft_models/servable.h"
 #include "draft_models/start.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
@@ -46,6 +47,17 @@ std::vector<MediaTokens> heldout_prompts(const TokenShards& shards, int64_t coun
                        media_before(parse_media_text(document.media), length)});
   }
   return prompts;
+}
+
+DraftConfig new_draft_config(const RunConfig& config, const ModelConfig& target) {
+  const DraftSection& section = config.draft;
+  DraftConfig draft = draft_config_for(target, section.vocab_size, section.layer_ids);
+  draft.layers = section.layers;
+  draft.qk_norm = section.body == "qwen3";
+  draft.fc_norm = section.fc_norm;
+  draft.norm_output = section.norm_output;
+  draft.norm_before_residual = section.norm_before_residual;
+  return draft;
 }
 
 DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
@@ -227,9 +239,8 @@ void run_task(const Task& task) {
   const fs::path told = task.ranks.share(from ? from->string() : "");
   if (!told.empty() && fs::exists(told / "state.json")) from = told;
   const std::optional<LoadedDraft> initial = initial_draft(config, from);
-  const DraftConfig draft =
-      initial ? initial->config
-              : draft_config_for(target, config.draft.vocab_size, config.draft.layer_ids);
+  const DraftConfig draft = initial ? initial->config : new_draft_config(config, target);
+  check_servable(draft, config.draft.serve_with);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   if (flags.dry_run && !has_weights(config.target.path)) {
     return dry_run_from_shapes(config, target, draft, dtype);
