@@ -13,6 +13,11 @@ struct Command {
   Flags flags;
 };
 
+/// bench has two forms.
+struct BenchCommand : Command<BenchFlags> {
+  bool under_load = false;
+};
+
 template <typename Flags>
 void add_places(CLI::App& command, Flags& flags, const char* output) {
   command.add_option("--target", flags.target,
@@ -20,7 +25,7 @@ void add_places(CLI::App& command, Flags& flags, const char* output) {
   command
       .add_option("--input", flags.input,
                   "prompts: JSON lines of conversations, messages, prompt or turns")
-      ->required();
+      ->required(!std::is_same_v<Flags, BenchFlags>);
   command.add_option("--output", flags.output, output)->required();
 }
 
@@ -66,6 +71,27 @@ void add_concurrency(CLI::App& command, Value& value) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+}
+
+void add_load(CLI::App& command, LoadFlags& flags) {
+  const std::string group = "Load (--load)";
+  const auto option = [&](const char* name, auto& value, const char* help) {
+    CLI::Option* made = command.add_option(name, value, help)->group(group)->capture_default_str();
+    return made->delimiter(',');
+  };
+  option("--rate", flags.rates, "Poisson arrivals a second");
+  option("--streams", flags.streams, "closed loop: requests under way at a time");
+  option("--row-budget", flags.row_budget, "rows of one forward");
+  option("--requests", flags.requests, "of one run")->check(CLI::PositiveNumber);
+  option("--prompt-tokens", flags.prompt_tokens,
+         "made prompts of this length, in place of --input");
+  option("--max-sequences", flags.max_sequences, "decoded at a time")->check(CLI::PositiveNumber);
+  option("--goal-ttft-ms", flags.goal_first_ms, "a good answer's first token");
+  option("--goal-itl-ms", flags.goal_between_ms, "a good answer's mean time between tokens");
+  option("--clock-table", flags.clock_table,
+         "clock.json of another run: time passes as it says, without a model, the same everywhere");
+  option("--seed", flags.seed, "of the arrivals");
+  command.add_flag("--measure-clock", flags.measure_clock, "also write clock.json")->group(group);
 }
 
 /// Fills what was not given as a flag from --config and --set, then sets threads and logging.
@@ -162,7 +188,7 @@ void add_generate(CLI::App& app) {
 }
 
 void add_bench(CLI::App& app) {
-  const auto given = std::make_shared<Command<BenchFlags>>();
+  const auto given = std::make_shared<BenchCommand>();
   BenchFlags& flags = given->flags;
   CLI::App* command =
       app.add_subcommand("bench", "speculative against autoregressive decoding, same prompts");
@@ -180,15 +206,41 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--ignore-eos", flags.ignore_eos, "go on to the longest answer");
   add_limits(*command, flags);
+  const auto load = std::make_shared<LoadFlags>();
+  bool& under_load = given->under_load;
+  command->add_flag(
+      "--load", under_load,
+      "latencies while requests come, in place of the comparison: load.json, report.html");
+  add_load(*command, *load);
   add_config_flags(*command, given->common, false);
   add_common_flags(*command, given->common);
-  command->callback([given, command] {
-    complete(*command, *given, [&](const RunConfig& config) {
-      if (command->count("--draft-tokens") == 0) {
-        given->flags.draft_tokens = {config.decode.draft_tokens};
-      }
-    });
-    bench_command(given->flags);
+  command->callback([given, load, command] {
+    if (given->under_load && !load->clock_table.empty()) {
+      apply(given->common);  // no model, hence no target
+    } else {
+      complete(*command, *given, [&](const RunConfig& config) {
+        if (command->count("--draft-tokens") == 0) {
+          given->flags.draft_tokens = {config.decode.draft_tokens};
+        }
+      });
+    }
+    if (!given->under_load) {
+      if (given->flags.input.empty()) throw CLI::RequiredError("--input");
+      bench_command(given->flags);
+      return;
+    }
+    const BenchFlags& common = given->flags;
+    load->target = common.target;
+    load->draft = common.draft;
+    load->input = common.input;
+    load->output = common.output;
+    load->max_new_tokens = common.max_new_tokens;
+    load->draft_tokens = common.draft_tokens.front();
+    load->ignore_eos = common.ignore_eos;
+    load->json = common.json;
+    load->device = common.device;
+    load->dtype = common.dtype;
+    load_command(*load);
   });
 }
 

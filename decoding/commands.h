@@ -52,6 +52,22 @@ struct BenchFlags : TreeFlags {
 };
 void bench_command(const BenchFlags& flags);
 
+/// aerie bench --load: every row budget at every load.
+struct LoadFlags {
+  std::filesystem::path target, draft, input, output;  ///< input: or prompt_tokens
+  std::vector<double> rates;                           ///< Poisson arrivals a second
+  std::vector<int64_t> streams;                        ///< closed loops
+  std::vector<int64_t> row_budget{512};
+  int64_t requests = 64, prompt_tokens = 0, max_new_tokens = 64, max_sequences = 16;
+  int64_t draft_tokens = 3;
+  double goal_first_ms = 1000, goal_between_ms = 100;  ///< what counts as a good answer
+  std::filesystem::path clock_table;                   ///< "": the machine's clock
+  bool measure_clock = false, ignore_eos = false, json = false;
+  uint64_t seed = 0;
+  std::string device = "cpu", dtype = "bfloat16";
+};
+void load_command(const LoadFlags& flags);
+
 struct ServeFlags {
   std::filesystem::path target, draft;
   std::string host = "127.0.0.1", name, api_key;  ///< name: "" is the target directory's

@@ -26,7 +26,6 @@ EngineOptions engine_options(const GenerateFlags& flags, const TextTarget& targe
                              std::span<const Request> requests) {
   EngineOptions options{{flags.concurrency, kRowBudget},
                         target.pages_for(requests, flags.concurrency)};
-  options.limits.share_prefixes = true;
   if (flags.adaptive) options.cost = measure_step_cost(*target.model, kRowBudget);
   return options;
 }

@@ -14,7 +14,7 @@ COMMANDS = {
                  "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json", "--tree", "--tree-width",
                  "--tree-nodes", "--adaptive"],
     "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json", "--tree",
-              "--adaptive", "--ngram"],
+              "--adaptive", "--ngram", "--load", "--rate", "--streams", "--clock-table"],
     "serve": ["--target", "--draft", "--host", "--port", "--api-key", "--max-sequences", "--max-requests", "--json"],
     "info": ["--json"],
 }

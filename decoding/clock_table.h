@@ -1,0 +1,32 @@
+// How long forwards take, as a table: measured on one machine, it is the clock of load runs on any.
+#pragma once
+#include <filesystem>
+#include <vector>
+
+#include "target_models/model.h"
+
+namespace aerie {
+
+class ClockTable {
+ public:
+  struct Point {
+    int64_t rows;
+    double seconds;
+  };
+  /// Ascending in rows, at least one. Throws Error otherwise.
+  explicit ClockTable(std::vector<Point> points);
+  /// {"rows": [1, 2, ...], "seconds": [...]}. Throws Error naming the file.
+  static ClockTable read(const std::filesystem::path& file);
+  void write(const std::filesystem::path& file) const;
+
+  /// On the line through the neighbours; beyond the last point on the last line.
+  double seconds(int64_t rows) const;
+
+ private:
+  std::vector<Point> points_;
+};
+
+/// Runs forwards of 1 to 512 rows, the fastest of some each: about two seconds for a small model.
+ClockTable measure_clock(const TargetModel& target);
+
+}  // namespace aerie

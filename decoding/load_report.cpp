@@ -1,0 +1,100 @@
+#include "decoding/load_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace aerie {
+
+namespace {
+
+Json seconds_json(const Percentiles& values) {
+  return {{"p50", values.p50}, {"p95", values.p95}, {"p99", values.p99}, {"max", values.most}};
+}
+
+Json run_json(const LoadRun& run) {
+  return {{"policy", run.policy},
+          {"row_budget", run.row_budget},
+          {"arrivals", run.rate > 0 ? "poisson" : "closed"},
+          {"rate", run.rate},
+          {"streams", run.streams},
+          {"requests", run.trace.requests.size()},
+          {"seconds", run.trace.seconds},
+          {"ttft_seconds", seconds_json(run.first_token)},
+          {"itl_seconds", seconds_json(run.between_tokens)},
+          {"e2e_seconds", seconds_json(run.whole)},
+          {"tokens", run.tokens},
+          {"tokens_per_second", run.tokens_per_second},
+          {"requests_per_second", run.requests_per_second},
+          {"goodput_requests_per_second", run.goodput},
+          {"good_share", run.good_share},
+          {"counts",
+           {{"forwards", run.forwards},
+            {"rows", run.rows},
+            {"prompt_rows", run.prompt_rows},
+            {"rejected_rows", run.rejected_rows}}}};
+}
+
+}  // namespace
+
+double percentile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const double place = share * static_cast<double>(values.size() - 1);
+  const size_t low = static_cast<size_t>(place);
+  const size_t high = std::min(low + 1, values.size() - 1);
+  return values[low] + (values[high] - values[low]) * (place - std::floor(place));
+}
+
+Percentiles percentiles_of(const std::vector<double>& values) {
+  return {percentile(values, 0.5), percentile(values, 0.95), percentile(values, 0.99),
+          percentile(values, 1)};
+}
+
+void summarise(LoadRun& run, const ServiceGoal& goal) {
+  std::vector<double> first, between, whole;
+  int64_t good = 0;
+  run.tokens = 0;
+  for (const RequestTrace& request : run.trace.requests) {
+    first.push_back(request.first_token());
+    whole.push_back(request.finished() - request.arrived);
+    for (size_t i = 1; i < request.token_times.size(); ++i) {
+      between.push_back(request.token_times[i] - request.token_times[i - 1]);
+    }
+    run.tokens += static_cast<int64_t>(request.token_times.size());
+    good += request.first_token() <= goal.first_token_seconds &&
+            request.between_tokens() <= goal.between_tokens_seconds;
+  }
+  run.first_token = percentiles_of(first);
+  run.between_tokens = percentiles_of(between);
+  run.whole = percentiles_of(whole);
+  const double count = static_cast<double>(run.trace.requests.size());
+  run.tokens_per_second = static_cast<double>(run.tokens) / run.trace.seconds;
+  run.requests_per_second = count / run.trace.seconds;
+  run.goodput = static_cast<double>(good) / run.trace.seconds;
+  run.good_share = static_cast<double>(good) / count;
+  run.forwards = static_cast<int64_t>(run.trace.steps.size());
+  run.rows = run.prompt_rows = run.rejected_rows = 0;
+  for (const StepTrace& step : run.trace.steps) {
+    run.rows += step.rows;
+    run.prompt_rows += step.prompt_rows;
+    run.rejected_rows += step.rejected_rows;
+  }
+}
+
+Json load_json(const LoadReport& report) {
+  Json machine = Json::object(), runs = Json::array();
+  for (const auto& [key, value] : report.machine) machine[key] = value;
+  for (const LoadRun& run : report.runs) runs.push_back(run_json(run));
+  return {{"machine", std::move(machine)},
+          {"target", report.target},
+          {"draft", report.draft},
+          {"clock", report.clock},
+          {"max_sequences", report.max_sequences},
+          {"goal",
+           {{"ttft_seconds", report.goal.first_token_seconds},
+            {"itl_seconds", report.goal.between_tokens_seconds}}},
+          {"runs", std::move(runs)}};
+}
+
+}  // namespace aerie
