@@ -17,6 +17,11 @@ struct DraftSection {
   int64_t vocab_size = 8192;
   std::vector<int64_t> layer_ids;  // outputs of these layers, 0-based; []: default of target_models
   std::string init = "target";     // target | head | random
+  std::string body = "llama";      // llama | qwen3: q and k are normed
+  int64_t layers = 1;
+  bool norm_output = false, fc_norm = false;  // EAGLE-3.1
+  bool norm_before_residual = false;
+  std::string serve_with = "any";  // any | vllm | sglang | speculators | gguf
 };
 
 struct DataSection {
@@ -41,8 +46,14 @@ struct HiddenStatesSection {
 };
 
 struct TrainSection {
-  int64_t unroll = 7;       // K
-  double step_decay = 0.8;  // weight of depth k is step_decay^k
+  int64_t unroll = 7;                // K
+  double step_decay = 0.8;           // weight of depth k is step_decay^k
+  std::vector<double> step_weights;  // []: by step_decay
+  std::string loss = "kl";           // kernels/losses.h
+  double lk_scale = 1, lk_decay = 3;
+  double depth_keep = 1;     // trainer/unroll_plan.h
+  double feature_noise = 0;  // largest
+  bool recompute = false;
   int64_t pack_tokens = 4096;
   int64_t epochs = 1;
   int64_t max_steps = 0;  // 0: epochs decide
@@ -60,8 +71,11 @@ struct OptimSection {
   double lr = 1e-3;
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.0;
   double clip = 1.0;                // global gradient norm
-  std::string schedule = "cosine";  // constant | linear | cosine
+  std::string schedule = "cosine";  // constant | linear | cosine | wsd
   int64_t warmup_steps = 20;
+  double warmup_ratio = 0;   // 0: warmup_steps
+  double decay_ratio = 0.2;  // of wsd
+  double ema = 0;            // 0: no average
   double final_lr_ratio = 0.1;
 };
 

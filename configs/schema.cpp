@@ -38,22 +38,24 @@ std::string range_words(const char* noun, const Rule& rule) {
 
 /// "an integer, at least 1"
 std::string allowed(const Key& key) {
-  return std::visit(Overloaded{
-                        [](bool*) -> std::string { return "true or false"; },
-                        [&](int64_t*) { return range_words("an integer", key.rule); },
-                        [&](uint64_t*) { return range_words("an integer", key.rule); },
-                        [&](double*) { return range_words("a number", key.rule); },
-                        [&](std::string*) -> std::string {
-                          if (key.rule.choices.empty()) return "text";
-                          return fmt::format("{}", fmt::join(key.rule.choices, " | "));
-                        },
-                        [](fs::path*) -> std::string { return "a path"; },
-                        [&](std::vector<int64_t>*) {
-                          return "a list, each " + range_words("an integer", key.rule);
-                        },
-                        [](std::vector<fs::path>*) -> std::string { return "a list of paths"; },
-                    },
-                    key.slot);
+  return std::visit(
+      Overloaded{
+          [](bool*) -> std::string { return "true or false"; },
+          [&](int64_t*) { return range_words("an integer", key.rule); },
+          [&](uint64_t*) { return range_words("an integer", key.rule); },
+          [&](double*) { return range_words("a number", key.rule); },
+          [&](std::string*) -> std::string {
+            if (key.rule.choices.empty()) return "text";
+            return fmt::format("{}", fmt::join(key.rule.choices, " | "));
+          },
+          [](fs::path*) -> std::string { return "a path"; },
+          [&](std::vector<int64_t>*) {
+            return "a list, each " + range_words("an integer", key.rule);
+          },
+          [&](std::vector<double>*) { return "a list, each " + range_words("a number", key.rule); },
+          [](std::vector<fs::path>*) -> std::string { return "a list of paths"; },
+      },
+      key.slot);
 }
 
 std::vector<std::string> section_names(const Table& table) {
@@ -123,12 +125,12 @@ bool parse_scalar(const std::string& text, const Key& key) {
                           *slot = text;
                           return true;
                         },
-                        [&](std::vector<int64_t>* slot) {
-                          return parse_number(text, key.rule, slot->emplace_back());
-                        },
                         [&](std::vector<fs::path>* slot) {
                           slot->emplace_back(text);
                           return !text.empty();
+                        },
+                        [&]<typename Number>(std::vector<Number>* slot) {
+                          return parse_number(text, key.rule, slot->emplace_back());
                         },
                         [&](auto* number) { return parse_number(text, key.rule, *number); },
                     },
@@ -138,8 +140,10 @@ bool parse_scalar(const std::string& text, const Key& key) {
 /// Empties a list's slot; false for a key that is not a list.
 bool start_list(const Key& key) {
   return std::visit(Overloaded{
-                        [](std::vector<int64_t>* slot) { return slot->clear(), true; },
-                        [](std::vector<fs::path>* slot) { return slot->clear(), true; },
+                        []<typename Element>(std::vector<Element>* slot) {
+                          slot->clear();
+                          return true;
+                        },
                         [](auto*) { return false; },
                     },
                     key.slot);

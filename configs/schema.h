@@ -11,8 +11,9 @@
 namespace aerie::schema {
 
 /// Where a key's value goes; its type is the key's type. Lists also accept a single element.
-using Slot = std::variant<bool*, int64_t*, uint64_t*, double*, std::string*, std::filesystem::path*,
-                          std::vector<int64_t>*, std::vector<std::filesystem::path>*>;
+using Slot =
+    std::variant<bool*, int64_t*, uint64_t*, double*, std::string*, std::filesystem::path*,
+                 std::vector<int64_t>*, std::vector<double>*, std::vector<std::filesystem::path>*>;
 
 /// What a value (each element of a list) must be besides its type.
 struct Rule {

@@ -7,20 +7,19 @@
 
 #include "common/error.h"
 #include "common/files.h"
+#include "data/draws.h"
 
 namespace aerie {
 namespace {
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a counter-based draw needs no state in checkpoints.
 class Draws {
  public:
   explicit Draws(uint64_t seed) : state_(seed) {}
   /// Uniform in [0, bound); the bias of the multiplication is below 2^-32 for any real data set.
   uint64_t below(uint64_t bound) {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return static_cast<uint64_t>((static_cast<__uint128_t>(z ^ (z >> 31)) * bound) >> 64);
+    const uint64_t bits = split_mix(state_);
+    state_ += 0x9e3779b97f4a7c15ull;
+    return static_cast<uint64_t>((static_cast<__uint128_t>(bits) * bound) >> 64);
   }
 
  private:

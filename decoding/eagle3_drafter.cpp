@@ -41,8 +41,8 @@ Eagle3Drafter::Eagle3Drafter(Eagle3Draft draft, const VocabMap& vocab, at::Scala
 void Eagle3Drafter::attach(int64_t pages) {
   const DraftConfig& config = draft_.config();
   shared_pages_ = pages;
-  pool_ =
-      ops::make_kv_pool(1, pages + kBranchPages, config.kv_heads, config.head_dim, dtype_, device_);
+  pool_ = ops::make_kv_pool(config.layers, pages + kBranchPages, config.kv_heads, config.head_dim,
+                            dtype_, device_);
   tracks_.clear();
 }
 
@@ -56,9 +56,11 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
   layout.max_q = 1;
   for (const int32_t length : rows.kv_len) layout.max_kv = std::max<int64_t>(layout.max_kv, length);
   const Tensor slots = to_tensor(rows.slots, at::kLong).to(device_);
+  int64_t layer = 0;
   const Attend attend = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
-    ops::kv_append_(pool_, 0, k, v, slots);
-    return q.size(0) == 0 ? q : ops::ragged_attention(q, pool_, 0, layout, scale_);
+    ops::kv_append_(pool_, layer, k, v, slots);
+    const int64_t own = layer++;
+    return q.size(0) == 0 ? q : ops::ragged_attention(q, pool_, own, layout, scale_);
   };
   const bool all = rows.queries.size() == rows.tokens.size();
   const Tensor queries = all ? Tensor() : to_tensor(rows.queries, at::kLong).to(device_);
@@ -97,6 +99,9 @@ void Eagle3Drafter::write(std::span<Track* const> tracks) {
   Rows rows{RopePositions(draft_.config().rope.axes())};
   std::vector<Tensor> captured;
   std::vector<Sequence*> sequences;
+  // The last layer's queries of older rows serve nobody; those of lower layers feed its keys.
+  const bool deep = draft_.config().layers > 1;
+  std::vector<int64_t> newest;  // among the queries
   for (Track* track : tracks) {
     captured.insert(captured.end(), track->captured.begin(), track->captured.end());
     for (const int32_t token : track->next_tokens) {
@@ -104,18 +109,20 @@ void Eagle3Drafter::write(std::span<Track* const> tracks) {
       rows.rope.add(*track->sequence, track->cached);
       rows.slots.push_back(PageTable::slot(*track->sequence, track->cached));
       ++track->cached;
+      if (!deep && &token != &track->next_tokens.back()) continue;
+      rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()) - 1);
+      rows.kv_len.push_back(static_cast<int32_t>(track->cached));
+      sequences.push_back(track->sequence);
     }
-    rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()) - 1);
-    rows.kv_len.push_back(static_cast<int32_t>(track->cached));
-    sequences.push_back(track->sequence);
+    newest.push_back(static_cast<int64_t>(rows.queries.size()) - 1);
     track->captured.clear();
     track->next_tokens.clear();
   }
   rows.pages = page_matrix(sequences, rows.kv_len);
   const DraftStep step = run(rows, draft_.fuse(join(captured)));
   for (size_t s = 0; s < tracks.size(); ++s) {
-    tracks[s]->hidden = step.hidden.narrow(0, static_cast<int64_t>(s), 1);
-    tracks[s]->normed = step.normed.narrow(0, static_cast<int64_t>(s), 1);
+    tracks[s]->hidden = step.hidden.narrow(0, newest[s], 1);
+    tracks[s]->normed = step.normed.narrow(0, newest[s], 1);
   }
 }
 

@@ -1,5 +1,5 @@
-// The EAGLE-3 draft: one decoder layer over [embedding | fused target features]. One forward serves
-// training and decoding; they differ only in how a row attends.
+// The EAGLE-3 draft: decoder layers, usually one, over [embedding | fused target features]. One
+// forward serves training and decoding; they differ only in how a row attends.
 #pragma once
 #include <functional>
 #include <map>
@@ -33,7 +33,8 @@ struct ParamShape {
 /// "norm.weight", "lm_head.weight" [W,C]. Two pairs are one tensor each, so that a
 /// step packs and multiplies them once: "midlayer.self_attn.kv_proj.weight" = [k | v]
 /// [2*G*D, 2*C] and "midlayer.mlp.gate_up_proj.weight" = [gate | up] [2*I, C]. Files have the
-/// usual names (dialects.h splits and joins).
+/// usual names (dialects.h splits and joins). Variants add "fc_norm.<i>.weight" [Ct], the q_norm
+/// and k_norm [D] of a layer, and "layers.1.*" and on, whose projections read [C].
 std::vector<ParamShape> draft_param_shapes(const DraftConfig& config);
 
 /// The named tensors of a draft, f32 masters in training; order and names of draft_param_shapes.
@@ -50,12 +51,16 @@ using DraftStart = std::map<std::string, Tensor>;
 /// from (seed, name) and norms 1. Throws Error for an unknown name or another shape.
 DraftParams init_draft(const DraftConfig& config, const DraftStart& start, uint64_t seed);
 
+/// "midlayer." for the first layer, "layers.<i>." for the others.
+std::string layer_prefix(int64_t layer);
+
 /// Queries of the selected rows, keys and values of all rows -> attention of the selected rows. q
-/// [R,H,D], k, v [N,G,D] -> [R,H,D].
+/// [R,H,D], k, v [N,G,D] -> [R,H,D]. Called once for each layer, in order; all but the last get
+/// queries of all rows.
 using Attend = std::function<Tensor(const Tensor& q, const Tensor& k, const Tensor& v)>;
 
 struct DraftStep {
-  Tensor hidden;  ///< [R,C] before the final norm: the next step's input
+  Tensor hidden;  ///< [R,C] the next step's input: before the final norm, or after (norm_output)
   Tensor normed;  ///< [R,C] after it: the head's input
 };
 
@@ -86,13 +91,32 @@ class Eagle3Draft {
   const ops::LinearWeight& head() const { return head_; }
 
  private:
+  struct Layer {
+    ops::LinearWeight q, kv, o, gate_up, down;
+    Tensor input_norm, post_norm;  // [C]
+    Tensor q_norm, k_norm;         // [D], or undefined
+  };
+  /// How a named tensor becomes a weight.
+  struct Reader {
+    std::function<ops::LinearWeight(const std::string&)> matrix;
+    std::function<Tensor(const std::string&)> vector;
+  };
+
   Eagle3Draft(DraftConfig config, Tensor embed_weight);
+  void read(const Reader& reader);
+  /// u: the layer's normed input, [N,2C] or [N,C]; residual [N,C] -> the stream behind the layer,
+  /// of `rows` only where these are defined.
+  Tensor run_layer(const Layer& layer, const Tensor& u, const Tensor& residual,
+                   const Tensor& positions, const Tensor& rows, const Attend& attend) const;
+
   DraftConfig config_;
   Tensor embed_;  // [V,C]
   ops::RopeTable rope_;
   Tensor rope_axes_;  // [D/2] i64
-  ops::LinearWeight fc_, q_, kv_, o_, gate_up_, down_, head_;
-  Tensor input_norm_, hidden_norm_, post_norm_, final_norm_;  // [C]
+  ops::LinearWeight fc_, head_;
+  std::vector<Layer> layers_;
+  std::vector<Tensor> fc_norms_;     // [Ct] of each captured layer, or none
+  Tensor hidden_norm_, final_norm_;  // [C]
   at::ScalarType compute_ = at::kBFloat16;
 };
 

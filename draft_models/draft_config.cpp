@@ -18,6 +18,9 @@ using config_json::kAfterLayersName;
 using config_json::kIdsKey;
 using config_json::kOutputOfName;
 
+// Of a draft whose body is Qwen3's, as vLLM calls it.
+constexpr const char* kQwen3Architecture = "Eagle3Qwen3ForCausalLM";
+
 int64_t id_offset(LayerIds ids) { return ids == LayerIds::kAfterLayers ? 1 : 0; }
 
 /// What is at its default is left out: loaders infer the rest from it as we do.
@@ -66,26 +69,39 @@ void check_layers(const std::vector<int64_t>& layers, int64_t target_layers,
 }
 
 /// What would change the forward pass if it were ignored.
-void refuse_variants(const HfJson& file) {
+void refuse_unknown_variants(const HfJson& file) {
   const std::string& where = file.where();
   const std::string name = file.require<std::vector<std::string>>("architectures").at(0);
-  AERIE_CHECK(name == "LlamaForCausalLMEagle3" || name == "Eagle3LlamaForCausalLM",
+  AERIE_CHECK(name == "LlamaForCausalLMEagle3" || name == "Eagle3LlamaForCausalLM" ||
+                  name == kQwen3Architecture,
               "{}: \"architectures\" names \"{}\"; an EAGLE-3 draft in the plain dialect is a "
-              "LlamaForCausalLMEagle3",
-              where, name);
-  const int64_t layers = file.require<int64_t>("num_hidden_layers");
-  AERIE_CHECK(layers == 1, "{}: \"num_hidden_layers\" is {}; a draft has 1", where, layers);
+              "LlamaForCausalLMEagle3 or a {}",
+              where, name, kQwen3Architecture);
   const HfJson inner = file.has("eagle_config") ? file.section("eagle_config") : HfJson({}, where);
-  for (const char* flag : {"norm_before_residual", "norm_before_fc", "norm_output", "fc_norm"}) {
-    const bool on = file.find<bool>(flag).value_or(false) || inner.find<bool>(flag).value_or(false);
-    AERIE_CHECK(!on, "{}: \"{}\" is true, and this variant of EAGLE-3 is not supported", where,
-                flag);
-  }
+  const bool norm_before_fc = file.find<bool>("norm_before_fc").value_or(false) ||
+                              inner.find<bool>("norm_before_fc").value_or(false);
+  AERIE_CHECK(
+      !norm_before_fc,
+      "{}: \"norm_before_fc\" is true, and this variant of EAGLE-3 is not supported (fc_norm "
+      "is)",
+      where);
   AERIE_CHECK(inner.find<bool>("use_aux_hidden_state").value_or(true),
               "{}: eagle_config: \"use_aux_hidden_state\" is false: that is EAGLE-1/2, not EAGLE-3",
               where);
   AERIE_CHECK(!file.find<bool>("tie_word_embeddings").value_or(false),
               "{}: \"tie_word_embeddings\" must be false: a draft has a head of its own", where);
+}
+
+void read_variants(const HfJson& file, const ModelConfig& body, DraftConfig& config) {
+  const auto flag = [&](const char* key) { return file.find<bool>(key).value_or(false); };
+  config.layers = body.layers;
+  config.qk_norm = body.qk_norm == QkNorm::kBeforeRope;
+  config.fc_norm = flag("fc_norm");
+  config.norm_output = flag("norm_output");
+  config.norm_before_residual = flag("norm_before_residual");
+  AERIE_CHECK(!body.qkv_bias && body.qk_norm != QkNorm::kAfterRope,
+              "{}: \"model_type\" is \"{}\"; a draft's body is llama or qwen3", file.where(),
+              body.model_type);
 }
 
 std::vector<int64_t> read_ids(const HfJson& file) {
@@ -156,7 +172,7 @@ ordered_json config_json::shape(const DraftConfig& config) {
           {"num_attention_heads", config.heads},
           {"num_key_value_heads", config.kv_heads},
           {"head_dim", config.head_dim},
-          {"num_hidden_layers", 1},
+          {"num_hidden_layers", config.layers},
           {"vocab_size", config.vocab},
           {"max_position_embeddings", config.max_position},
           {"rms_norm_eps", config.rms_norm_eps},
@@ -178,7 +194,9 @@ ordered_json config_json::stamp(const DraftConfig& config, LayerIds ids) {
 
 std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std::string& dtype) {
   const std::vector<int64_t> written = config_json::written_ids(config, ids);
-  ordered_json json{{"architectures", {"LlamaForCausalLMEagle3"}}, {"model_type", "llama"}};
+  const char* architecture = config.qk_norm ? kQwen3Architecture : "LlamaForCausalLMEagle3";
+  ordered_json json{{"architectures", {architecture}},
+                    {"model_type", config.qk_norm ? "qwen3" : "llama"}};
   json.update(config_json::shape(config));
   json.update(ordered_json{
       {"draft_vocab_size", config.draft_vocab},
@@ -186,10 +204,10 @@ std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std
       {"torch_dtype", dtype},
       {"num_aux_hidden_states", written.size()},
       {kIdsKey, written},
-      {"norm_before_residual", false},
+      {"norm_before_residual", config.norm_before_residual},
       {"norm_before_fc", false},
-      {"norm_output", false},
-      {"fc_norm", false},
+      {"norm_output", config.norm_output},
+      {"fc_norm", config.fc_norm},
       {"eagle_config",
        {{kIdsKey, written}, {"use_aux_hidden_state", true}, {"norm_before_fc", false}}},
       {"aerie", config_json::stamp(config, ids)},
@@ -207,8 +225,9 @@ DraftConfig read_draft_config(const fs::path& directory, std::optional<LayerIds>
 
 DraftConfig draft_config_from(const HfJson& file, std::optional<LayerIds> ids) {
   const ModelConfig body = model_config_from(file);
-  refuse_variants(file);
+  refuse_unknown_variants(file);
   DraftConfig config = draft_config_for(body, file.require_size("draft_vocab_size"), {0});
+  read_variants(file, body, config);
   config.target_hidden =
       file.has("target_hidden_size") ? file.require_size("target_hidden_size") : config.hidden;
   config.capture_layers = read_ids(file);

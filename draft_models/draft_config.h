@@ -22,6 +22,12 @@ struct DraftConfig {
   std::vector<int64_t>
       capture_layers;  ///< 0-based, output of layer i (our convention; files state theirs)
   std::string vocabulary_hash = {};  ///< of the map beside it (data/vocab_map.h); "": not stated
+  int64_t layers =
+      1;  ///< decoder layers: the first reads [embedding | features], the others a state
+  bool qk_norm = false;      ///< Qwen3's body: queries and keys are normed per head, before rope
+  bool fc_norm = false;      ///< EAGLE-3.1: each captured layer is normed before fc
+  bool norm_output = false;  ///< EAGLE-3.1: the state is fed back after the final norm
+  bool norm_before_residual = false;  ///< the residual stream starts from the normed features
 };
 
 /// How a file counts auxiliary layers. Both name the same layers; only the label differs.

@@ -10,22 +10,45 @@
 
 namespace aerie {
 
-std::vector<ParamShape> draft_param_shapes(const DraftConfig& c) {
-  const int64_t captured = static_cast<int64_t>(c.capture_layers.size()) * c.target_hidden;
+std::string layer_prefix(int64_t layer) {
+  return layer == 0 ? "midlayer." : fmt::format("layers.{}.", layer);
+}
+
+namespace {
+
+void add_layer(const DraftConfig& c, int64_t index, std::vector<ParamShape>& shapes) {
+  const std::string layer = layer_prefix(index), attn = layer + "self_attn.", mlp = layer + "mlp.";
   const int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
-  return {
-      {"fc.weight", {c.hidden, captured}},
-      {"midlayer.hidden_norm.weight", {c.hidden}},
-      {"midlayer.input_layernorm.weight", {c.hidden}},
-      {"midlayer.post_attention_layernorm.weight", {c.hidden}},
-      {"midlayer.self_attn.q_proj.weight", {q_rows, 2 * c.hidden}},
-      {"midlayer.self_attn.kv_proj.weight", {2 * kv_rows, 2 * c.hidden}},
-      {"midlayer.self_attn.o_proj.weight", {c.hidden, q_rows}},
-      {"midlayer.mlp.gate_up_proj.weight", {2 * c.intermediate, c.hidden}},
-      {"midlayer.mlp.down_proj.weight", {c.hidden, c.intermediate}},
-      {"norm.weight", {c.hidden}},
-      {"lm_head.weight", {c.draft_vocab, c.hidden}},
+  const int64_t inputs = index == 0 ? 2 * c.hidden : c.hidden;
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    shapes.push_back({name + ".weight", std::move(shape)});
   };
+  if (index == 0) add(layer + "hidden_norm", {c.hidden});
+  add(layer + "input_layernorm", {c.hidden});
+  add(layer + "post_attention_layernorm", {c.hidden});
+  add(attn + "q_proj", {q_rows, inputs});
+  add(attn + "kv_proj", {2 * kv_rows, inputs});
+  add(attn + "o_proj", {c.hidden, q_rows});
+  if (c.qk_norm) {
+    add(attn + "q_norm", {c.head_dim});
+    add(attn + "k_norm", {c.head_dim});
+  }
+  add(mlp + "gate_up_proj", {2 * c.intermediate, c.hidden});
+  add(mlp + "down_proj", {c.hidden, c.intermediate});
+}
+
+}  // namespace
+
+std::vector<ParamShape> draft_param_shapes(const DraftConfig& c) {
+  const auto captured = static_cast<int64_t>(c.capture_layers.size());
+  std::vector<ParamShape> shapes{{"fc.weight", {c.hidden, captured * c.target_hidden}}};
+  for (int64_t i = 0; c.fc_norm && i < captured; ++i) {
+    shapes.push_back({fmt::format("fc_norm.{}.weight", i), {c.target_hidden}});
+  }
+  for (int64_t layer = 0; layer < c.layers; ++layer) add_layer(c, layer, shapes);
+  shapes.push_back({"norm.weight", {c.hidden}});
+  shapes.push_back({"lm_head.weight", {c.draft_vocab, c.hidden}});
+  return shapes;
 }
 
 const Tensor& DraftParams::at(const std::string& name) const {

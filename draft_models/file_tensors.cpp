@@ -4,28 +4,34 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 
+#include <optional>
+#include <string_view>
+
 #include "common/error.h"
 #include "data/vocab_map.h"
 
 namespace aerie {
 namespace {
 
-/// Our tensors that files keep as two, the first half of the rows and the second.
+/// Projections of ours that files keep as two, the first half of the rows and the second.
 struct Joined {
-  const char *ours, *first, *second;
+  std::string_view ours, first, second;
 };
-constexpr Joined kJoined[] = {
-    {"midlayer.self_attn.kv_proj.weight", "midlayer.self_attn.k_proj.weight",
-     "midlayer.self_attn.v_proj.weight"},
-    {"midlayer.mlp.gate_up_proj.weight", "midlayer.mlp.gate_proj.weight",
-     "midlayer.mlp.up_proj.weight"},
-};
+constexpr Joined kJoined[] = {{".kv_proj.", ".k_proj.", ".v_proj."},
+                              {".gate_up_proj.", ".gate_proj.", ".up_proj."}};
 
-const Joined* find_joined(const std::string& name) {
+/// The two names in a file of a tensor that is joined.
+std::optional<std::pair<std::string, std::string>> split_name(const std::string& name) {
   for (const Joined& joined : kJoined) {
-    if (name == joined.ours) return &joined;
+    const size_t at = name.find(joined.ours);
+    if (at == std::string::npos) continue;
+    const auto replaced = [&](std::string_view part) {
+      std::string result = name;
+      return result.replace(at, joined.ours.size(), part);
+    };
+    return std::pair(replaced(joined.first), replaced(joined.second));
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -46,7 +52,7 @@ NamedTensors split_params(const DraftConfig& config, const DraftParams& params,
                 "{}: tensor \"{}\" has shape [{}] where the config implies [{}]", where, param.name,
                 fmt::join(value.sizes(), ","), fmt::join(param.shape, ","));
     check_finite(value, param.name, where);
-    if (const Joined* joined = find_joined(param.name)) {
+    if (const auto joined = split_name(param.name)) {
       const auto halves = value.chunk(2, 0);
       tensors.emplace_back(joined->first, halves[0]);
       tensors.emplace_back(joined->second, halves[1]);
@@ -61,7 +67,7 @@ DraftParams join_params(const DraftConfig& config, const TakeTensor& take) {
   DraftParams params;
   for (const ParamShape& param : draft_param_shapes(config)) {
     Tensor value;
-    if (const Joined* joined = find_joined(param.name)) {
+    if (const auto joined = split_name(param.name)) {
       const std::vector<int64_t> half{param.shape[0] / 2, param.shape[1]};
       value = at::cat({take(joined->first, half), take(joined->second, half)});
     } else {

@@ -54,10 +54,9 @@ void refuse_other_kinds(const GgufFile& file) {
               architecture);
   const int64_t blocks = file.integer("eagle3.block_count");
   AERIE_CHECK(blocks == 1, "{}: \"eagle3.block_count\" is {}; a draft has 1", where, blocks);
-  for (const char* flag : {"eagle3.norm_before_residual", "eagle3.norm_before_fc"}) {
-    AERIE_CHECK(!file.has(flag) || !file.boolean(flag),
-                "{}: \"{}\" is true, and this variant of EAGLE-3 is not supported", where, flag);
-  }
+  const char* flag = "eagle3.norm_before_fc";
+  AERIE_CHECK(!file.has(flag) || !file.boolean(flag),
+              "{}: \"{}\" is true, and this variant of EAGLE-3 is not supported", where, flag);
 }
 
 RopeConfig read_rope(const GgufFile& file, Tensors& tensors, int64_t head_dim) {
@@ -143,6 +142,8 @@ DraftConfig read_config(const GgufFile& file, Tensors& tensors) {
               "{}: {} heads, {} of keys, of size {} (values {}) cannot be: write it again",
               file.path().string(), config.heads, config.kv_heads, config.head_dim,
               size("attention.value_length"));
+  const char* flag = "eagle3.norm_before_residual";
+  config.norm_before_residual = file.has(flag) && file.boolean(flag);
   if (file.has("aerie.vocabulary")) config.vocabulary_hash = file.text("aerie.vocabulary");
   config.capture_layers = read_layers(file, config.target_layers);
   config.rope = read_rope(file, tensors, config.head_dim);

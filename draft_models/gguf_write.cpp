@@ -10,6 +10,7 @@
 #include "draft_models/file_tensors.h"
 #include "draft_models/gguf_draft.h"
 #include "draft_models/gguf_layout.h"
+#include "draft_models/servable.h"
 #include "target_models/hf_json.h"
 
 namespace aerie {
@@ -28,6 +29,7 @@ std::string architecture_of(const std::string& model_type) {
 }
 
 void refuse_what_cannot_run(const DraftConfig& draft, const LlamaCppTarget& target) {
+  check_servable(draft, "gguf");
   AERIE_CHECK(kSilentTargets.count(target.architecture) == 0,
               "{}: llama.cpp does not hand out the hidden states of a \"{}\" target, which EAGLE-3 "
               "drafts read (nor of: {}); serve this one with vLLM or SGLang",
@@ -95,7 +97,7 @@ GgufMetadata keys_of(const DraftConfig& draft, const LlamaCppTarget& target, at:
       {"general.quantization_version", GgufValue::u32(kQuantizationVersion)},
       {"eagle3.target_layers", GgufValue::i32s(streams)},
       {"eagle3.target_hidden_size", count(draft.target_hidden)},
-      {"eagle3.norm_before_residual", GgufValue::boolean(false)},
+      {"eagle3.norm_before_residual", GgufValue::boolean(draft.norm_before_residual)},
       {"eagle3.norm_before_fc", GgufValue::boolean(false)},
       {"eagle3.block_count", count(1)},
       {"eagle3.context_length", count(draft.max_position)},

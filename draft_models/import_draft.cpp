@@ -79,10 +79,12 @@ HfJson adapted(const HfJson& written, bool speculators, const DraftFile& file,
   const Ids ids = resolve_ids(written, speculators, target, layer_ids);
   json config = written.object();
   config["architectures"] = {"LlamaForCausalLMEagle3"};
-  if (!file.has("midlayer.self_attn.q_norm.weight")) config["model_type"] = "llama";
-  // Copied from the target: leftovers tell whether there is more than one layer, and the head that
-  // stands in the file is not tied.
-  config["num_hidden_layers"] = 1;
+  // Often copied from the target: the tensors tell what there is, and the head that stands in the
+  // file is not tied.
+  config["model_type"] = file.has("midlayer.self_attn.q_norm.weight") ? "qwen3" : "llama";
+  int64_t layers = 1;
+  while (file.has(layer_prefix(layers) + "input_layernorm.weight")) ++layers;
+  config["num_hidden_layers"] = layers;
   config["tie_word_embeddings"] = false;
   if (!written.has("draft_vocab_size")) {
     config["draft_vocab_size"] = file.has("d2t") ? file.shape_of("d2t").at(0) : target.vocab;

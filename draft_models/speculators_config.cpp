@@ -14,9 +14,10 @@ using nlohmann::ordered_json;
 constexpr const char* kVersion = "0.5.0";
 
 ordered_json body_json(const DraftConfig& config) {
-  ordered_json body{{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}};
+  const char* architecture = config.qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM";
+  ordered_json body{{"architectures", {architecture}},
+                    {"model_type", config.qk_norm ? "qwen3" : "llama"}};
   body.update(config_json::shape(config));
-  body["num_hidden_layers"] = 1;
   return body;
 }
 
@@ -40,10 +41,10 @@ std::string speculators_config_json(const DraftConfig& config, const Verifier& v
       {"draft_vocab_size", config.draft_vocab},
       {"target_hidden_size", config.target_hidden},
       {config_json::kIdsKey, config_json::written_ids(config, ids)},
-      {"norm_before_residual", false},
+      {"norm_before_residual", config.norm_before_residual},
       {"norm_before_fc", false},
-      {"norm_output", false},
-      {"fc_norm", false},
+      {"norm_output", config.norm_output},
+      {"fc_norm", config.fc_norm},
       {"embed_requires_grad", false},
       {"tie_word_embeddings", false},
       {"torch_dtype", dtype},

@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/normal.h>
+#include <ATen/ops/zeros.h>
 
 #include "common/error.h"
 #include "common/files.h"
@@ -56,10 +57,20 @@ DraftStart start_from_layer(const DraftConfig& config, const TargetModel& target
       {layer + "mlp.down_proj.weight", last->down},
       {"norm.weight", last->final_norm},
   };
-  if (!last->qk_norm) {
+  // Further layers begin as the identity, and find their use.
+  for (int64_t i = 1; i < config.layers; ++i) {
+    start[layer_prefix(i) + "self_attn.o_proj.weight"] = at::zeros(last->o.sizes());
+    start[layer_prefix(i) + "mlp.down_proj.weight"] = at::zeros(last->down.sizes());
+  }
+  const bool alike = config.qk_norm ? last->q_norm.defined() : !last->qk_norm;
+  if (alike) {
     const std::string q = attn + "q_proj.weight", kv = attn + "kv_proj.weight";
     start[q] = beside_embedding(last->q, q, seed);
     start[kv] = beside_embedding(at::cat({last->k, last->v}), kv, seed);
+  }
+  if (alike && config.qk_norm) {
+    start[attn + "q_norm.weight"] = last->q_norm;
+    start[attn + "k_norm.weight"] = last->k_norm;
   }
   return start;
 }

@@ -3,7 +3,8 @@
 and ten AdamW steps, on a draft of a few thousand parameters. Every row is computed at every depth and masked, with
 one [N, N + K] attention matrix a head: nothing here is clever, so that it can be checked by reading.
 
-usage: .venv/bin/python scripts/make_golden_ttt.py     writes tests/golden/ttt.safetensors
+usage: .venv/bin/python scripts/make_golden_ttt.py     writes tests/golden/ttt.safetensors, and loss and gradients of the
+                                                       draft's variants in ttt_<variant>.safetensors
 """
 import math
 from pathlib import Path
@@ -19,6 +20,12 @@ LR, BETAS, ADAM_EPS, DECAY_WEIGHT, CLIP, WARMUP, STEPS, FINAL = 3e-3, (0.9, 0.95
 # Assistant spans of each document: a two-turn chat, a chat whose last turn is too short to train, one without any
 # assistant token, and one whose answer ends before the document does.
 DOCUMENTS = [(17, [(3, 8), (11, 17)]), (9, [(2, 5), (8, 9)]), (4, []), (13, [(4, 10)])]
+
+PLAIN = dict(layers=1, qk_norm=False, fc_norm=False, norm_output=False, norm_before_residual=False)
+VARIANTS = {
+    "eagle31": PLAIN | dict(fc_norm=True, norm_output=True),
+    "qwen3_deep": PLAIN | dict(layers=2, qk_norm=True, norm_before_residual=True),
+}
 
 torch.manual_seed(2)
 torch.set_default_dtype(torch.float64)
@@ -47,21 +54,33 @@ def make_batch():
     }
 
 
-def make_parameters():
-    shapes = {
-        "fc.weight": (C, TAPS * C),
-        "midlayer.hidden_norm.weight": (C,), "midlayer.input_layernorm.weight": (C,),
-        "midlayer.post_attention_layernorm.weight": (C,),
-        "midlayer.self_attn.q_proj.weight": (HEADS * D, 2 * C),
-        "midlayer.self_attn.k_proj.weight": (KV_HEADS * D, 2 * C),
-        "midlayer.self_attn.v_proj.weight": (KV_HEADS * D, 2 * C),
-        "midlayer.self_attn.o_proj.weight": (C, HEADS * D),
-        "midlayer.mlp.gate_proj.weight": (INNER, C), "midlayer.mlp.up_proj.weight": (INNER, C),
-        "midlayer.mlp.down_proj.weight": (C, INNER),
-        "norm.weight": (C,), "lm_head.weight": (W, C),
-    }
+def layer_prefix(index):
+    return "midlayer." if index == 0 else f"layers.{index}."
+
+
+def parameter_shapes(variant):
+    shapes = {"fc.weight": (C, TAPS * C)}
+    if variant["fc_norm"]:
+        shapes |= {f"fc_norm.{i}.weight": (C,) for i in range(TAPS)}
+    for index in range(variant["layers"]):
+        width = 2 * C if index == 0 else C
+        layer = {
+            "hidden_norm": (C,), "input_layernorm": (C,), "post_attention_layernorm": (C,),
+            "self_attn.q_proj": (HEADS * D, width), "self_attn.k_proj": (KV_HEADS * D, width),
+            "self_attn.v_proj": (KV_HEADS * D, width), "self_attn.o_proj": (C, HEADS * D),
+            "mlp.gate_proj": (INNER, C), "mlp.up_proj": (INNER, C), "mlp.down_proj": (C, INNER),
+        }
+        if index > 0:
+            del layer["hidden_norm"]
+        if variant["qk_norm"]:
+            layer |= {"self_attn.q_norm": (D,), "self_attn.k_norm": (D,)}
+        shapes |= {f"{layer_prefix(index)}{name}.weight": shape for name, shape in layer.items()}
+    return shapes | {"norm.weight": (C,), "lm_head.weight": (W, C)}
+
+
+def make_parameters(variant):
     params = {}
-    for name, shape in shapes.items():
+    for name, shape in parameter_shapes(variant).items():
         noise = torch.randn(shape)
         params[name] = single(1 + 0.2 * noise if len(shape) == 1 else 0.25 * noise).requires_grad_()
     return params
@@ -100,31 +119,53 @@ def attend(q, keys, values, allowed):
     return torch.stack(outputs, 1)
 
 
-def unroll_loss(params, batch, frozen):
+def fuse(params, captured, variant):
+    if variant["fc_norm"]:
+        captured = torch.cat([rms_norm(part, params[f"fc_norm.{i}.weight"])
+                              for i, part in enumerate(captured.split(C, 1))], 1)
+    return captured @ params["fc.weight"].T
+
+
+def run_layer(params, index, u, stream, at, keys, values, causal, variant):
+    """One decoder layer; `keys` and `values` of its earlier steps get this step's."""
+    weight = lambda name: params[layer_prefix(index) + name + ".weight"]
+    n = len(u)
+    heads = lambda name: (u @ weight(f"self_attn.{name}_proj").T).view(n, -1, D)
+    normed = lambda name, x: rms_norm(x, weight(f"self_attn.{name}_norm")) if variant["qk_norm"] else x
+    q = rotate(normed("q", heads("q")), at)
+    keys.append(rotate(normed("k", heads("k")), at))
+    values.append(heads("v"))
+    stream = stream + attend(q, keys, values, causal).reshape(n, -1) @ weight("self_attn.o_proj").T
+    x = rms_norm(stream, weight("post_attention_layernorm"))
+    return stream + (F.silu(x @ weight("mlp.gate_proj").T) * (x @ weight("mlp.up_proj").T)) @ weight("mlp.down_proj").T
+
+
+def unroll_loss(params, batch, frozen, variant):
     """-> (loss per pair count, per-depth metrics); the loss is the weighted sum over the number of valid pairs."""
-    layer = lambda name: params["midlayer." + name + ".weight"]
     n, document, mask = len(batch["tokens"]), batch["document"], batch["loss_mask"]
     causal = (document[:, None] == document) & (torch.arange(n)[:, None] >= torch.arange(n))
     same_document = lambda steps: (torch.arange(n) + steps < n) & (ahead(document, steps) == document)
     supervised_ahead = lambda steps: ahead(mask, steps) & same_document(steps)
 
-    hidden = batch["captured"] @ params["fc.weight"].T
-    keys, values, total, pairs = [], [], 0.0, 0
+    hidden = fuse(params, batch["captured"], variant)
+    past = [([], []) for _ in range(variant["layers"])]
+    total, pairs = 0.0, 0
     valid, chain = supervised_ahead(1), torch.ones(n, dtype=torch.bool)
     metrics = {name: [] for name in ("count", "loss", "hits", "alpha", "chain", "in_vocab")}
     for k in range(K):
         valid = valid & supervised_ahead(k + 2)
         embedding = frozen["embed"][ahead(batch["tokens"], k + 1)]
-        u = torch.cat([rms_norm(embedding, layer("input_layernorm")), rms_norm(hidden, layer("hidden_norm"))], -1)
-        at = batch["positions"] + k
-        q = rotate((u @ layer("self_attn.q_proj").T).view(n, HEADS, D), at)
-        keys.append(rotate((u @ layer("self_attn.k_proj").T).view(n, KV_HEADS, D), at))
-        values.append((u @ layer("self_attn.v_proj").T).view(n, KV_HEADS, D))
-        hidden = hidden + attend(q, keys, values, causal).reshape(n, -1) @ layer("self_attn.o_proj").T
-        x = rms_norm(hidden, layer("post_attention_layernorm"))
-        hidden = hidden + (F.silu(x @ layer("mlp.gate_proj").T) * (x @ layer("mlp.up_proj").T)) @ layer("mlp.down_proj").T
+        features = rms_norm(hidden, params["midlayer.hidden_norm.weight"])
+        u = torch.cat([rms_norm(embedding, params["midlayer.input_layernorm.weight"]), features], -1)
+        stream = features if variant["norm_before_residual"] else hidden
+        for index, (keys, values) in enumerate(past):
+            if index > 0:
+                u = rms_norm(stream, params[f"layers.{index}.input_layernorm.weight"])
+            stream = run_layer(params, index, u, stream, batch["positions"] + k, keys, values, causal, variant)
+        normed = rms_norm(stream, params["norm.weight"])
+        hidden = normed if variant["norm_output"] else stream
 
-        log_q = torch.log_softmax(rms_norm(hidden, params["norm.weight"]) @ params["lm_head.weight"].T, -1)
+        log_q = torch.log_softmax(normed @ params["lm_head.weight"].T, -1)
         teacher = ahead(batch["last_hidden"], k + 1) @ frozen["head"].T
         best = teacher.argmax(-1)
         p = torch.softmax(teacher[:, frozen["draft_to_target"]], -1)
@@ -149,20 +190,45 @@ def learning_rate(step):
     return LR * (FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def main():
-    batch, params = make_batch(), make_parameters()
+def make_frozen():
     draft_to_target = torch.randperm(V)[:W].sort().values
     target_to_draft = torch.full((V,), -1)
     target_to_draft[draft_to_target] = torch.arange(W)
-    frozen = {"embed": single(torch.randn(V, C)), "head": single(torch.randn(V, C)),
-              "draft_to_target": draft_to_target, "target_to_draft": target_to_draft}
+    return {"embed": single(torch.randn(V, C)), "head": single(torch.randn(V, C)),
+            "draft_to_target": draft_to_target, "target_to_draft": target_to_draft}
+
+
+def save(name, values):
+    path = Path(__file__).resolve().parent.parent / f"tests/golden/{name}.safetensors"
+    save_file({key: (t.float() if t.dtype == torch.float64 else t).contiguous() for key, t in values.items()}, path)
+    return path
+
+
+def make_variant(name, variant):
+    torch.manual_seed(7)
+    batch, params, frozen = make_batch(), make_parameters(variant), make_frozen()
+    loss, _ = unroll_loss(params, batch, frozen, variant)
+    loss.backward()
+    out = {"batch." + key: value for key, value in batch.items() if key != "document"} | frozen
+    out |= {"param." + key: p.detach() for key, p in params.items()}
+    out |= {"grad." + key: p.grad for key, p in params.items()}
+    path = save(f"ttt_{name}", out | {"loss": loss.detach()})
+    print(f"{path.name}: {path.stat().st_size} bytes, loss {loss.item():.4f}")
+
+
+def main():
+    for name, variant in VARIANTS.items():
+        make_variant(name, variant)
+    torch.manual_seed(2)
+    batch, params = make_batch(), make_parameters(PLAIN)
+    frozen = make_frozen()
 
     out = {"batch." + name: value for name, value in batch.items() if name != "document"}
     out |= frozen | {"param." + name: p.detach().clone() for name, p in params.items()}
     optimizer = torch.optim.AdamW(params.values(), lr=LR, betas=BETAS, eps=ADAM_EPS, weight_decay=DECAY_WEIGHT)
     losses, norms, rates = [], [], []
     for step in range(STEPS):
-        loss, metrics = unroll_loss(params, batch, frozen)
+        loss, metrics = unroll_loss(params, batch, frozen, PLAIN)
         optimizer.zero_grad()
         loss.backward()
         if step == 0:
@@ -176,9 +242,7 @@ def main():
         optimizer.step()
     out |= {"trained." + name: p.detach() for name, p in params.items()}
     out |= {"losses": torch.tensor(losses), "norms": torch.tensor(norms), "rates": torch.tensor(rates)}
-    path = Path(__file__).resolve().parent.parent / "tests/golden/ttt.safetensors"
-    tensors = {name: (t.float() if t.dtype == torch.float64 else t).contiguous() for name, t in out.items()}
-    save_file(tensors, path)
+    path = save("ttt", out)
     print(f"{path.name}: {path.stat().st_size} bytes, losses {losses[0]:.4f} -> {losses[-1]:.4f}, norms {norms[0]:.3f}",
           metrics["count"], metrics["hits"], metrics["chain"])
 

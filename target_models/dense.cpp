@@ -63,6 +63,10 @@ LastLayer view_last_layer(ParamStore& store, const ModelConfig& c) {
   last.down = view("mlp.down_proj.weight", {c.hidden, c.intermediate});
   last.final_norm = store.take("model.norm.weight", {c.hidden});
   last.qk_norm = c.qk_norm != QkNorm::kNone;
+  if (c.qk_norm == QkNorm::kBeforeRope) {
+    last.q_norm = view("self_attn.q_norm.weight", {c.head_dim});
+    last.k_norm = view("self_attn.k_norm.weight", {c.head_dim});
+  }
   return last;
 }
 

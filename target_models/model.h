@@ -45,6 +45,7 @@ struct LastLayer {
   Tensor gate, up, down;         ///< [I,C], [I,C], [C,I]
   Tensor final_norm;             ///< [C]
   bool qk_norm = false;          ///< the model norms its queries and keys before RoPE
+  Tensor q_norm, k_norm;         ///< [D] where it does so before RoPE, as Qwen3
 };
 
 class TargetModel {

@@ -85,12 +85,17 @@ DraftParams read_params(const fs::path& path, const std::string& prefix) {
   return params;
 }
 
+constexpr const char* kAverage = "average.safetensors";
+
 void write_content(const fs::path& directory, const CheckpointContent& content) {
-  save_draft(directory / "draft", content.config, content.masters, content.vocab);
+  const bool averages = !content.average.tensors.empty();
+  save_draft(directory / "draft", content.config, averages ? content.average : content.masters,
+             content.vocab);
   std::vector<std::pair<std::string, Tensor>> masters, moments;
   for (const auto& [name, tensor] : content.masters.tensors) {
     masters.emplace_back(name, tensor.detach());
   }
+  if (averages) write_safetensors(directory / kAverage, content.average.tensors);
   for (const auto& [name, tensor] : content.moments.first.tensors) {
     moments.emplace_back("first." + name, tensor);
   }
@@ -145,6 +150,11 @@ TrainState parse_state(const std::string& text, const std::string& origin) {
 
 DraftParams read_masters(const fs::path& checkpoint) {
   return read_params(checkpoint / "masters.safetensors", "");
+}
+
+DraftParams read_result(const fs::path& checkpoint) {
+  const fs::path average = checkpoint / kAverage;
+  return fs::exists(average) ? read_params(average, "") : read_masters(checkpoint);
 }
 
 Moments read_moments(const fs::path& checkpoint) {

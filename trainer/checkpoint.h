@@ -2,6 +2,7 @@
 //   step-000123/draft/{config.json,model.safetensors}   the draft in bf16, ready to decode with
 //   step-000123/masters.safetensors                     f32 weights
 //   step-000123/moments.safetensors                     AdamW's, f32
+//   step-000123/average.safetensors                     f32, with optim.ema: the draft is this one
 //   step-000123/state.json                              everything else
 //   step-000123/config.yaml                             the resolved configuration
 //   latest -> step-000123, best -> step-000100
@@ -50,6 +51,7 @@ struct CheckpointContent {
   const VocabMap& vocab;
   const Moments& moments;
   std::string config_yaml;
+  DraftParams average = {};  ///< with optim.ema: the draft is made of it
 };
 /// Writes `run_dir`/step-NNNNNN and points `latest` at it. On failure (disk full) nothing of it is
 /// left, `latest` still points at the previous one, and Error says so.
@@ -62,9 +64,11 @@ TrainState read_state(const std::filesystem::path& checkpoint);
 /// The content of state.json, and back: ranks send it to each other. `origin` is for messages.
 std::string state_text(const TrainState& state);
 TrainState parse_state(const std::string& text, const std::string& origin);
-/// f32 weights by name.
+/// f32 weights by name, as training goes on from them.
 DraftParams read_masters(const std::filesystem::path& checkpoint);
 Moments read_moments(const std::filesystem::path& checkpoint);
+/// The f32 weights that the checkpoint's draft is made of: the average where there is one.
+DraftParams read_result(const std::filesystem::path& checkpoint);
 
 /// The newest complete checkpoint of a run, or nothing.
 std::optional<std::filesystem::path> find_latest(const std::filesystem::path& run_dir);

@@ -56,9 +56,9 @@ double Evaluation::value() const {
 }
 
 Evaluation evaluate_loss(const Eagle3Draft& draft, HiddenStateSource& heldout,
-                         const TeacherHead& teacher, std::span<const double> step_weights) {
+                         const TeacherHead& teacher, const Objective& objective) {
   const at::NoGradGuard no_grad;
-  const auto unroll = static_cast<int64_t>(step_weights.size());
+  const auto unroll = static_cast<int64_t>(objective.step_weights.size());
   UnrollMetrics metrics(unroll);
   ByDomain domains(unroll);
   const std::string start = heldout.cursor();
@@ -67,7 +67,7 @@ Evaluation evaluate_loss(const Eagle3Draft& draft, HiddenStateSource& heldout,
         plan_unroll(batch->tokens, batch->positions, batch->loss_mask, batch->q_start, unroll);
     metrics.add_tokens(batch->tokens.numel(), batch->loss_mask.sum().item<int64_t>());
     if (plan.pairs == 0) continue;
-    const ops::HeadLoss loss = ttt_loss(draft, *batch, plan, teacher, step_weights);
+    const ops::HeadLoss loss = ttt_loss(draft, *batch, plan, teacher, objective);
     metrics.add(plan, loss);
     domains.add(*batch, plan, loss);
   }

@@ -1,7 +1,6 @@
 // How good the draft is on documents that it was not trained on.
 #pragma once
 #include <optional>
-#include <span>
 #include <string>
 
 #include "trainer/commands.h"
@@ -30,7 +29,7 @@ struct Evaluation {
 
 /// Loss and accuracies over all of `heldout`, from its start. Changes nothing.
 Evaluation evaluate_loss(const Eagle3Draft& draft, HiddenStateSource& heldout,
-                         const TeacherHead& teacher, std::span<const double> step_weights);
+                         const TeacherHead& teacher, const Objective& objective);
 
 /// What the prompts of one domain contributed to `all`; `domains` names each prompt's. Nothing
 /// where none of them decoded.

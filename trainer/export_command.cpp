@@ -6,6 +6,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "draft_models/gguf_draft.h"
+#include "draft_models/servable.h"
 #include "target_models/hf_json.h"
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
@@ -34,7 +35,7 @@ Source read_checkpoint(const fs::path& directory) {
   LoadedDraft own = read_any_draft(directory / "draft", std::nullopt);
   const RunConfig run = read_run_config(directory / "config.yaml", {});
   return {own.config,
-          read_masters(directory),
+          read_result(directory),
           own.vocab,
           fmt::format("{} (step {}, {} tokens)", directory.string(), state.step, state.tokens),
           run.target.path.string(),
@@ -75,6 +76,7 @@ LlamaCppTarget llama_cpp_target_of(const Source& source, const ExportFlags& flag
 
 void write(const Source& source, const ExportFlags& flags) {
   const auto& [config, params, vocab, origin, target, draft_tokens] = source;
+  check_servable(config, flags.format);
   if (flags.format == "gguf") {
     save_gguf_draft(flags.output, config, params, vocab, llama_cpp_target_of(source, flags));
   } else if (flags.format == "speculators") {

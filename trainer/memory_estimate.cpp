@@ -28,8 +28,8 @@ int64_t embedding_bytes(const ModelConfig& t, const DraftConfig& d, int64_t elem
 /// and their gradients; gate, up and their product; queries and what they attended; keys and
 /// values, and of those of earlier depths a copy for the rows that are left.
 int64_t activations_per_row(const DraftConfig& d, int64_t depths) {
-  return 10 * d.hidden + 3 * d.intermediate + 2 * d.heads * d.head_dim +
-         (1 + depths) * d.kv_heads * d.head_dim;
+  return d.layers * (10 * d.hidden + 3 * d.intermediate + 2 * d.heads * d.head_dim +
+                     (1 + depths) * d.kv_heads * d.head_dim);
 }
 
 /// One layer's intermediate results of the target's forward pass.

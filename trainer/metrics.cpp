@@ -15,6 +15,7 @@ double total(const std::vector<double>& values) {
 
 UnrollMetrics::UnrollMetrics(int64_t unroll)
     : pairs_(unroll),
+      valid_(unroll),
       loss_(unroll),
       hit_(unroll),
       alpha_(unroll),
@@ -37,17 +38,24 @@ void UnrollMetrics::add(const UnrollPlan& plan, const ops::HeadLoss& values,
         depth.survivors.defined() ? depth.survivors.data_ptr<int64_t>() : nullptr;
     const int64_t* rows = depth.rows.data_ptr<int64_t>();
     std::vector<bool> right(depth.count);
+    // Where depths are sampled, in training, every row counts: the rows left out are never
+    // domains'.
+    int64_t added = 0;
     for (int64_t i = 0; i < depth.count; ++i, ++pair) {
       const bool is_hit = hit.data_ptr<bool>()[pair];
       right[i] = is_hit && (k == 0 || alive[survivors ? survivors[i] : i]);
       if (!counted[static_cast<size_t>(rows[i])]) continue;
-      pairs_[k] += 1;
+      ++added;
       loss_[k] += loss.data_ptr<float>()[pair];
       alpha_[k] += alpha.data_ptr<float>()[pair];
       hit_[k] += is_hit;
       chain_[k] += right[i];
       in_vocab_[k] += in_vocab.data_ptr<bool>()[pair];
     }
+    const int64_t valid = added == depth.count ? depth.valid : added;
+    pairs_[k] += static_cast<double>(added);
+    valid_[k] += static_cast<double>(valid);
+    valid_pairs_ += valid;
     alive = std::move(right);
   }
 }
@@ -57,17 +65,20 @@ void UnrollMetrics::add(const UnrollMetrics& other) {
     for (size_t k = 0; k < sum.size(); ++k) sum[k] += more[k];
   };
   plus(pairs_, other.pairs_);
+  plus(valid_, other.valid_);
   plus(loss_, other.loss_);
   plus(hit_, other.hit_);
   plus(alpha_, other.alpha_);
   plus(chain_, other.chain_);
   plus(in_vocab_, other.in_vocab_);
   add_tokens(other.tokens_, other.supervised_);
+  valid_pairs_ += other.valid_pairs_;
 }
 
 std::vector<double> UnrollMetrics::sums() const {
-  std::vector<double> all{static_cast<double>(tokens_), static_cast<double>(supervised_)};
-  for (const auto* sum : {&pairs_, &loss_, &hit_, &alpha_, &chain_, &in_vocab_}) {
+  std::vector<double> all{static_cast<double>(tokens_), static_cast<double>(supervised_),
+                          static_cast<double>(valid_pairs_)};
+  for (const auto* sum : {&pairs_, &valid_, &loss_, &hit_, &alpha_, &chain_, &in_vocab_}) {
     all.insert(all.end(), sum->begin(), sum->end());
   }
   return all;
@@ -76,8 +87,9 @@ std::vector<double> UnrollMetrics::sums() const {
 void UnrollMetrics::set_sums(const std::vector<double>& sums) {
   tokens_ = static_cast<int64_t>(sums[0]);
   supervised_ = static_cast<int64_t>(sums[1]);
-  auto from = sums.begin() + 2;
-  for (auto* sum : {&pairs_, &loss_, &hit_, &alpha_, &chain_, &in_vocab_}) {
+  valid_pairs_ = static_cast<int64_t>(sums[2]);
+  auto from = sums.begin() + 3;
+  for (auto* sum : {&pairs_, &valid_, &loss_, &hit_, &alpha_, &chain_, &in_vocab_}) {
     std::copy_n(from, sum->size(), sum->begin());
     from += static_cast<std::ptrdiff_t>(sum->size());
   }
@@ -90,7 +102,12 @@ void UnrollMetrics::add_tokens(int64_t rows, int64_t supervised) {
 
 int64_t UnrollMetrics::pairs() const { return static_cast<int64_t>(total(pairs_)); }
 
-double UnrollMetrics::loss() const { return pairs() ? total(loss_) / total(pairs_) : 0; }
+double UnrollMetrics::loss() const {
+  const std::vector<double> mean = loss_by_depth();
+  double sum = 0;
+  for (size_t k = 0; k < mean.size(); ++k) sum += mean[k] * valid_[k];
+  return pairs() ? sum / total(valid_) : 0;
+}
 
 double UnrollMetrics::simulated_acceptance() const { return 1.0 + total(chain_by_depth()); }
 

@@ -23,9 +23,11 @@ class UnrollMetrics {
   void set_sums(const std::vector<double>& sums);
 
   int64_t pairs() const;
+  /// What a loss is normalised by: more than pairs() where depths are sampled.
+  int64_t valid_pairs() const { return valid_pairs_; }
   int64_t tokens() const { return tokens_; }
   int64_t supervised() const { return supervised_; }
-  double loss() const;  ///< mean KL a pair, without step weights
+  double loss() const;  ///< mean over the valid pairs, without step weights
   std::vector<double> loss_by_depth() const { return ratio(loss_, pairs_); }
   std::vector<double> accuracy_by_depth() const { return ratio(hit_, pairs_); }
   /// sum_v min(p, q): the acceptance expected under sampling
@@ -38,8 +40,8 @@ class UnrollMetrics {
  private:
   static std::vector<double> ratio(const std::vector<double>& sum,
                                    const std::vector<double>& count);
-  std::vector<double> pairs_, loss_, hit_, alpha_, chain_, in_vocab_;
-  int64_t tokens_ = 0, supervised_ = 0;
+  std::vector<double> pairs_, valid_, loss_, hit_, alpha_, chain_, in_vocab_;
+  int64_t tokens_ = 0, supervised_ = 0, valid_pairs_ = 0;
 };
 
 /// Peak resident memory of this process in bytes.

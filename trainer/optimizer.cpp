@@ -48,6 +48,7 @@ Optimizer::Optimizer(DraftParams& params, const OptimSection& options, Ranks* ra
     begin += tensor.numel();
     tensor = leaf;
   }
+  if (options.ema > 0) average_ = master_.clone();
 }
 
 Optimizer::Stretch Optimizer::stretch(int rank) const {
@@ -103,6 +104,7 @@ Optimizer::Report Optimizer::step(double lr, double grad_scale) {
   ++updates_;
   update(lr, 1.0 / (grad_scale * clip));
   if (sharded_) exchange_masters();
+  if (averages()) move_average();
   return report;
 }
 
@@ -123,6 +125,15 @@ void Optimizer::update(double lr, double divide) {
   });
 }
 
+void Optimizer::move_average() {
+  const auto age = static_cast<double>(updates_);
+  const double keep = std::min(options_.ema, (1 + age) / (10 + age));
+  parallel_for(0, pieces_, 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;
+    for (int64_t i = begin; i < end; ++i) piece(average_, i).lerp_(piece(master_, i), 1 - keep);
+  });
+}
+
 void Optimizer::exchange_masters() {
   for (int rank = 0; rank < ranks_->size(); ++rank) {
     const Stretch part = stretch(rank);
@@ -132,6 +143,7 @@ void Optimizer::exchange_masters() {
 
 void Optimizer::share_masters() {
   if (ranks_) ranks_->broadcast(master_, 0);
+  if (averages()) average_.copy_(master_);
 }
 
 Moments Optimizer::moments() const { return {collect(first_), collect(second_)}; }
@@ -172,12 +184,17 @@ void Optimizer::distribute(const DraftParams& whole, Tensor& own) {
   }
 }
 
-void Optimizer::restore(const DraftParams& masters, const Moments& moments, int64_t updates) {
+void Optimizer::restore(const DraftParams& masters, const Moments& moments, int64_t updates,
+                        const DraftParams& average) {
   const at::NoGradGuard no_grad;
   if (first_rank()) {
     for (auto& [name, tensor] : params_.tensors) tensor.copy_(masters.at(name));
   }
   share_masters();
+  if (averages() && first_rank()) {
+    for (auto& [name, tensor] : this->average().tensors) tensor.copy_(average.at(name));
+  }
+  if (averages() && ranks_) ranks_->broadcast(average_, 0);
   distribute(moments.first, first_);
   distribute(moments.second, second_);
   updates_ = updates;

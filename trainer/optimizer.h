@@ -40,11 +40,19 @@ class Optimizer {
   /// For a checkpoint: views where all are here; sharded, rank 0 gets a copy and the others
   /// nothing.
   Moments moments() const;
-  /// Copies masters and moments back from a checkpoint: rank 0's arguments, on every rank.
-  void restore(const DraftParams& masters, const Moments& moments, int64_t updates);
-  /// Every rank gets rank 0's masters.
+  /// Whether optim.ema asks for an exponential average of the masters; average() is it, by name:
+  /// views, not copies. It moves faster in the first updates, so that it soon forgets the start.
+  bool averages() const { return average_.defined(); }
+  DraftParams average() const { return named(average_); }
+  /// Copies masters and moments back from a checkpoint, and the average where there is one: rank
+  /// 0's arguments, on every rank.
+  void restore(const DraftParams& masters, const Moments& moments, int64_t updates,
+               const DraftParams& average = {});
+  /// Every rank gets rank 0's masters, and the average begins with them.
   void share_masters();
-  int64_t bytes() const { return 4 * (2 * master_.numel() + 2 * first_.numel()); }
+  int64_t bytes() const {
+    return 4 * ((averages() ? 3 : 2) * master_.numel() + 2 * first_.numel());
+  }
 
  private:
   struct Stretch {
@@ -60,6 +68,7 @@ class Optimizer {
   double gradient_norm();
   void update(double lr, double divide);
   void exchange_masters();
+  void move_average();
   DraftParams collect(const Tensor& own) const;
   void distribute(const DraftParams& whole, Tensor& own);
 
@@ -70,6 +79,7 @@ class Optimizer {
   int64_t piece_ = 0, pieces_ = 0;  // elements of a piece, pieces of the buffer
   Stretch own_;
   Tensor master_, grad_;   // [P] f32
+  Tensor average_;         // the same, or undefined
   Tensor first_, second_;  // [own_.size()] f32
   int64_t updates_ = 0;
 };

@@ -108,6 +108,28 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
       {"optim.final_lr_ratio", text(optim.final_lr_ratio)},
       {"--dtype", c10::toString(dtype)},
   };
+  // Keys that came later stand here where they are used only: older checkpoints go on.
+  const RunConfig plain;
+  const auto add = [&](const char* key, const auto& value, const auto& usual) {
+    if (value != usual) facts[key] = text(value);
+  };
+  add("draft.body", config.draft.body, plain.draft.body);
+  add("draft.layers", config.draft.layers, plain.draft.layers);
+  add("draft.norm_output", config.draft.norm_output, plain.draft.norm_output);
+  add("draft.fc_norm", config.draft.fc_norm, plain.draft.fc_norm);
+  add("draft.norm_before_residual", config.draft.norm_before_residual,
+      plain.draft.norm_before_residual);
+  add("train.loss", train.loss, plain.train.loss);
+  add("train.lk_scale", train.lk_scale, plain.train.lk_scale);
+  add("train.lk_decay", train.lk_decay, plain.train.lk_decay);
+  add("train.depth_keep", train.depth_keep, plain.train.depth_keep);
+  add("train.feature_noise", train.feature_noise, plain.train.feature_noise);
+  add("optim.warmup_ratio", optim.warmup_ratio, plain.optim.warmup_ratio);
+  add("optim.decay_ratio", optim.decay_ratio, plain.optim.decay_ratio);
+  add("optim.ema", optim.ema, plain.optim.ema);
+  if (!train.step_weights.empty()) {
+    facts["train.step_weights"] = fmt::format("{}", train.step_weights);
+  }
   // Where exact states come from makes no difference: such runs go on in any mode.
   const bool rounded =
       config.hidden_states.mode != "online" && config.hidden_states.precision != "exact";

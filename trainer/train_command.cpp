@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "data/prepare_report.h"
 #include "draft_models/import_draft.h"
+#include "draft_models/servable.h"
 #include "draft_models/start.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
@@ -61,6 +62,17 @@ void add_heldout_prompts(const TokenShards& shards, int64_t count, TrainerParts&
                              media_before(parse_media_text(document.media), length)});
     if (shards.has_domains()) parts.prompt_domains.emplace_back(document.domain);
   }
+}
+
+DraftConfig new_draft_config(const RunConfig& config, const ModelConfig& target) {
+  const DraftSection& section = config.draft;
+  DraftConfig draft = draft_config_for(target, section.vocab_size, section.layer_ids);
+  draft.layers = section.layers;
+  draft.qk_norm = section.body == "qwen3";
+  draft.fc_norm = section.fc_norm;
+  draft.norm_output = section.norm_output;
+  draft.norm_before_residual = section.norm_before_residual;
+  return draft;
 }
 
 DraftParams initial_params(const RunConfig& config, const DraftConfig& draft,
@@ -208,9 +220,8 @@ void run_task(const Task& task) {
   const fs::path told = task.ranks.share(from ? from->string() : "");
   if (!told.empty() && fs::exists(told / "state.json")) from = told;
   const std::optional<LoadedDraft> initial = initial_draft(config, from);
-  const DraftConfig draft =
-      initial ? initial->config
-              : draft_config_for(target, config.draft.vocab_size, config.draft.layer_ids);
+  const DraftConfig draft = initial ? initial->config : new_draft_config(config, target);
+  check_servable(draft, config.draft.serve_with);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   if (flags.dry_run && !has_weights(config.target.path)) {
     return dry_run_from_shapes(config, target, draft, dtype);

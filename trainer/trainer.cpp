@@ -9,6 +9,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/progress.h"
+#include "trainer/batch_draws.h"
 #include "trainer/report.h"
 #include "trainer/run_facts.h"
 #include "trainer/run_ranks.h"
@@ -59,8 +60,13 @@ Trainer::Trainer(TrainerParts parts, DraftParams params)
       gradients_(params_, optimizer_.gradient(), ranks_),
       draft_(Eagle3Draft::trainable(parts_.draft, params_, parts_.target.embed_weight(),
                                     parts_.dtype)),
-      weights_(step_weights(parts_.config.train.step_decay, parts_.config.train.unroll)),
+      objective_(objective_of(parts_.config.train)),
       total_steps_(count_steps(parts_.config, parts_.train, share_)) {
+  // A gradient is complete only once every depth has been computed again, and buckets go off as
+  // soon as the first has.
+  AERIE_CHECK(ranks_.alone() || !parts_.config.train.recompute,
+              "train.recompute is for one process: leave it out where there are {} ranks",
+              ranks_.size());
   state_.seed = parts_.config.train.seed;
   state_.packs_per_step = share_.packs;
   state_.facts = parts_.facts;
@@ -90,7 +96,8 @@ void Trainer::begin(const std::optional<fs::path>& checkpoint,
     const TrainState state = parse_state(text, "what rank 0 sent");
     const bool here = ranks_.first();
     optimizer_.restore(here ? read_masters(*checkpoint) : DraftParams{},
-                       here ? read_moments(*checkpoint) : Moments{}, state.updates);
+                       here ? read_moments(*checkpoint) : Moments{}, state.updates,
+                       here ? read_result(*checkpoint) : DraftParams{});
     const bool reordered = std::any_of(overridden.begin(), overridden.end(), decides_order);
     take_state(state, ranks_.share(reordered ? "reordered" : "") == "reordered");
     for (const std::string& field : overridden) {
@@ -118,13 +125,19 @@ void Trainer::take_state(TrainState state, bool reordered) {
   parts_.train.seek(state_.cursor);
 }
 
-void Trainer::accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds) {
+void Trainer::accumulate(TrainBatch batch, UnrollMetrics& metrics, TimeSplit& seconds) {
   Stopwatch watch;
+  const TrainSection& train = parts_.config.train;
+  DepthSampling sampling{train.depth_keep};
+  if (train.depth_keep < 1 || train.feature_noise > 0) {
+    sampling.keys = document_keys(batch, train.seed);
+  }
+  if (train.feature_noise > 0) add_feature_noise(batch, train.feature_noise, sampling.keys);
   const UnrollPlan plan = plan_unroll(batch.tokens, batch.positions, batch.loss_mask, batch.q_start,
-                                      parts_.config.train.unroll);
+                                      train.unroll, sampling);
   metrics.add_tokens(batch.tokens.numel(), batch.loss_mask.sum().item<int64_t>());
   if (plan.pairs == 0) return;
-  const ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), weights_);
+  const ops::HeadLoss loss = ttt_loss(draft_, batch, plan, teacher(), objective_);
   metrics.add(plan, loss);
   seconds.forward += watch.lap();
   loss.total.backward();
@@ -136,14 +149,14 @@ Trainer::Contribution Trainer::take_packs(StepReport& report) {
   Stopwatch watch;
   for (int64_t i = 0; i < share_.own(); ++i) {
     watch.lap();
-    const std::optional<TrainBatch> batch = parts_.train.next();
+    std::optional<TrainBatch> batch = parts_.train.next();
     report.seconds.source += watch.lap();
     if (!batch) break;
     ++mine.batches;
     mine.documents.insert(mine.documents.end(), batch->documents.begin(), batch->documents.end());
     report.epoch = batch->epoch;
     if (i + 1 == share_.own()) gradients_.arm();
-    accumulate(*batch, mine.metrics, report.seconds);
+    accumulate(std::move(*batch), mine.metrics, report.seconds);
   }
   watch.lap();
   gradients_.finish();
@@ -182,7 +195,7 @@ StepReport Trainer::step(UnrollMetrics& metrics) {
   Stopwatch watch;
   report.trained = true;
   report.lr = learning_rate(parts_.config.optim, state_.step, total_steps_);
-  const double scale = 1.0 / static_cast<double>(fresh.pairs());
+  const double scale = 1.0 / static_cast<double>(fresh.valid_pairs());
   const Optimizer::Report update = optimizer_.step(report.lr, scale);
   report.applied = update.applied;
   report.grad_norm = update.grad_norm;
@@ -218,11 +231,14 @@ void Trainer::count_skipped(const std::vector<std::string>& documents) {
       fmt::format("step {}: the gradient is not finite, skipped; documents {}", state_.step, ids));
 }
 
-void Trainer::measure_acceptance(Evaluation& evaluation) const {
+DraftParams Trainer::result() const {
+  return optimizer_.averages() ? optimizer_.average() : params_;
+}
+
+void Trainer::measure_acceptance(const DraftParams& weights, Evaluation& evaluation) const {
   if (!parts_.measure || parts_.prompts.empty()) return;
-  const at::NoGradGuard no_grad;
   evaluation.acceptance =
-      parts_.measure(parts_.target, parts_.draft, params_, parts_.vocab, parts_.prompts);
+      parts_.measure(parts_.target, parts_.draft, weights, parts_.vocab, parts_.prompts);
   for (DomainEvaluation& domain : evaluation.domains) {
     domain.acceptance =
         acceptance_of_domain(*evaluation.acceptance, parts_.prompt_domains, domain.name);
@@ -231,8 +247,15 @@ void Trainer::measure_acceptance(Evaluation& evaluation) const {
 
 Evaluation Trainer::evaluate() {
   Stopwatch watch;
-  Evaluation evaluation = evaluate_loss(draft_, *parts_.heldout, teacher(), weights_);
-  measure_acceptance(evaluation);
+  const at::NoGradGuard no_grad;
+  const DraftParams weights = result();
+  std::optional<Eagle3Draft> averaged;
+  if (optimizer_.averages()) {
+    averaged.emplace(parts_.draft, weights, parts_.target.embed_weight(), parts_.dtype);
+  }
+  Evaluation evaluation =
+      evaluate_loss(averaged ? *averaged : draft_, *parts_.heldout, teacher(), objective_);
+  measure_acceptance(weights, evaluation);
   evaluation.seconds = watch.lap();
   return evaluation;
 }
@@ -256,7 +279,8 @@ void Trainer::save(const RunLog* log) {
     state_.metrics_position = log->position();
     const fs::path& run = parts_.config.output.dir;
     save_checkpoint(run,
-                    {state_, parts_.draft, params_, parts_.vocab, moments, to_yaml(parts_.config)});
+                    {state_, parts_.draft, params_, parts_.vocab, moments, to_yaml(parts_.config),
+                     optimizer_.averages() ? optimizer_.average() : DraftParams()});
     if (state_.best.step == state_.step) mark_best(run, state_.step);
     prune_checkpoints(run, parts_.config.train.keep_checkpoints);
   }

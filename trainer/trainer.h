@@ -93,9 +93,11 @@ class Trainer {
   /// Forward and backward of this rank's packs of a step, and the sum of all ranks' gradients.
   Contribution take_packs(StepReport& report);
   /// Forward and backward of one batch. Gradients add up.
-  void accumulate(const TrainBatch& batch, UnrollMetrics& metrics, TimeSplit& seconds);
+  void accumulate(TrainBatch batch, UnrollMetrics& metrics, TimeSplit& seconds);
   /// Metrics and batches of all ranks; whether one is to stop.
   void sum_over_ranks(Contribution& contribution, StepReport& report);
+  /// The averaged weights where there are any: what is evaluated, and what a run is for.
+  DraftParams result() const;
   void count_skipped(const std::vector<std::string>& documents);
   /// Evaluates and saves where the step is due for it, or the last. `log`: rank 0's. -> whether it
   /// is the last
@@ -104,7 +106,7 @@ class Trainer {
   void save(const RunLog* log);
   /// eval.patience evaluations have brought nothing better.
   bool out_of_patience() const;
-  void measure_acceptance(Evaluation& evaluation) const;
+  void measure_acceptance(const DraftParams& weights, Evaluation& evaluation) const;
   TeacherHead teacher() const { return {&parts_.target.head(), &parts_.vocab}; }
 
   TrainerParts parts_;
@@ -115,7 +117,7 @@ class Trainer {
   Optimizer optimizer_;
   GradientSum gradients_;
   Eagle3Draft draft_;
-  std::vector<double> weights_;
+  Objective objective_;
   int64_t total_steps_;
   TrainState state_;
   const StopSignal* stop_ = nullptr;  // while run() runs

@@ -1,9 +1,9 @@
 // The training-time test: the draft runs on its own states for K steps, and every step is distilled
 // from the target (EAGLE-3, arXiv 2503.01840).
 #pragma once
-#include <span>
 #include <vector>
 
+#include "configs/run_config.h"
 #include "draft_models/draft.h"
 #include "trainer/hidden_states.h"
 #include "trainer/unroll_plan.h"
@@ -16,11 +16,22 @@ struct TeacherHead {
   const VocabMap* vocab = nullptr;
 };
 
-/// loss = sum over depths k and rows of step_weights[k] * KL(teacher || draft), not normalised:
+/// What is minimised.
+struct Objective {
+  std::vector<double> step_weights;  ///< of every depth
+  ops::LossMix mix = {};             ///< how draft and teacher are compared
+  bool recompute = false;  ///< a depth's activations are computed again in the backward: less
+                           ///< memory, the same bits
+};
+/// From train.loss, train.step_weights or train.step_decay, train.recompute. Throws Error.
+Objective objective_of(const TrainSection& train);
+
+/// loss = sum over depths k and rows of step_weights[k] * mix(teacher, draft), not normalised:
 /// dividing by the number of pairs is the optimizer's, because a step may have several batches.
 /// The pairs of the result stand depth after depth, as plan.teacher_row. `plan` must have pairs.
+/// The backward needs `draft` as it is now.
 ops::HeadLoss ttt_loss(const Eagle3Draft& draft, const TrainBatch& batch, const UnrollPlan& plan,
-                       const TeacherHead& teacher, std::span<const double> step_weights);
+                       const TeacherHead& teacher, const Objective& objective);
 
 /// decay^0, decay^1, ... decay^(unroll-1)
 std::vector<double> step_weights(double decay, int64_t unroll);

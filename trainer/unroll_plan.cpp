@@ -1,6 +1,9 @@
 #include "trainer/unroll_plan.h"
 
+#include <cmath>
+
 #include "common/error.h"
+#include "data/draws.h"
 
 namespace aerie {
 namespace {
@@ -25,6 +28,31 @@ Indices trained_depths(const Tensor& loss_mask, const Tensor& q_start, int64_t u
     }
   }
   return depths;
+}
+
+/// How many of the rows train at depth k.
+int64_t count_deeper(const Indices& depths, int64_t k) {
+  return std::count_if(depths.begin(), depths.end(), [k](int64_t depth) { return depth > k; });
+}
+
+/// Cuts every row's depths where its draw says so. A draw depends on the document's key and the
+/// place within it only.
+void sample_depths(const Tensor& q_start, const DepthSampling& sampling, Indices& depths) {
+  const int32_t* starts = q_start.data_ptr<int32_t>();
+  const int64_t documents = q_start.numel() - 1;
+  AERIE_CHECK(static_cast<int64_t>(sampling.keys.size()) == documents,
+              "train.depth_keep: {} keys for {} documents", sampling.keys.size(), documents);
+  for (int64_t s = 0; s < documents; ++s) {
+    for (int64_t t = starts[s]; t < starts[s + 1]; ++t) {
+      int64_t depth = std::min<int64_t>(depths[t], 1);
+      const auto place = static_cast<uint64_t>(t - starts[s]) << 8;
+      while (depth < depths[t] &&
+             uniform_draw(sampling.keys[s], place + static_cast<uint64_t>(depth)) < sampling.keep) {
+        ++depth;
+      }
+      depths[t] = depth;
+    }
+  }
 }
 
 /// Keeps each document's rows up to its last training row.
@@ -101,15 +129,18 @@ void choose_teacher_rows(const Indices& base_rows, int64_t batch_rows, UnrollPla
 }  // namespace
 
 UnrollPlan plan_unroll(const Tensor& tokens, const Tensor& positions, const Tensor& loss_mask,
-                       const Tensor& q_start, int64_t unroll) {
+                       const Tensor& q_start, int64_t unroll, const DepthSampling& sampling) {
   AERIE_CHECK(unroll >= 1, "train.unroll is {}: at least one depth is needed", unroll);
   AERIE_CHECK(loss_mask.numel() == tokens.numel() && positions.size(-1) == tokens.numel(),
               "plan_unroll: {} tokens, {} positions, {} mask values; they must agree",
               tokens.numel(), positions.size(-1), loss_mask.numel());
   const int64_t* ids = tokens.data_ptr<int64_t>();
-  const Indices depths = trained_depths(loss_mask, q_start, unroll);
+  const Indices valid = trained_depths(loss_mask, q_start, unroll);
+  Indices depths = valid;
+  if (sampling.keep < 1) sample_depths(q_start, sampling, depths);
 
   UnrollPlan plan;
+  for (const int64_t depth : valid) plan.valid_pairs += depth;
   Indices base_rows;
   choose_base_rows(depths, q_start, base_rows, plan);
   Indices alive(base_rows.size());
@@ -118,6 +149,8 @@ UnrollPlan plan_unroll(const Tensor& tokens, const Tensor& positions, const Tens
     UnrollPlan::Depth depth = plan_depth(k, depths, base_rows, ids, positions, alive);
     if (depth.count == 0) break;
     if (k == 0) read_every_base_row(base_rows, ids, positions, depth);
+    depth.valid = count_deeper(valid, k);
+    depth.scale = std::pow(sampling.keep, -static_cast<double>(k));
     plan.depths.push_back(std::move(depth));
   }
   choose_teacher_rows(base_rows, tokens.numel(), plan);

@@ -22,7 +22,7 @@ std::optional<LoadedDraft> initial_draft(const RunConfig& config,
       "draft.vocab_size is {}, and the draft that train.init_from names ({}) has {} tokens: "
       "set draft.vocab_size to {}",
       config.draft.vocab_size, place.string(), draft.config.draft_vocab, draft.config.draft_vocab);
-  if (checkpoint) draft.params = read_masters(named);
+  if (checkpoint) draft.params = read_result(named);
   return draft;
 }
 

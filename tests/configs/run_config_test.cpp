@@ -59,9 +59,10 @@ TEST_F(RunConfigTest, EveryTypeParses) {
 }
 
 TEST_F(RunConfigTest, OverridesWinAndListsTakeOneElementToo) {
-  const RunConfig config =
-      load(kMinimal, {"optim.lr=2e-4", "data.train=b c.jsonl", "draft.layer_ids=[2, 5]",
-                      "data.last_turn_only=true", "data.cache=shards"});
+  const RunConfig config = load(
+      kMinimal, {"optim.lr=2e-4", "data.train=b c.jsonl", "draft.layer_ids=[2, 5]",
+                 "data.last_turn_only=true", "data.cache=shards", "train.step_weights=[1, 0.5]"});
+  EXPECT_THAT(config.train.step_weights, ElementsAre(1, 0.5));
   EXPECT_DOUBLE_EQ(config.optim.lr, 2e-4);
   EXPECT_THAT(config.data.train, ElementsAre("b c.jsonl"));
   EXPECT_THAT(config.draft.layer_ids, ElementsAre(2, 5));
@@ -104,7 +105,7 @@ TEST_F(RunConfigTest, WrongValuesNameTheLineAndWhatIsAllowed) {
   EXPECT_EQ(error_of("optim:\n  lr: .nan\n"),
             "run.yaml:2: optim.lr is \".nan\"; allowed: a number above 0");
   EXPECT_EQ(error_of("optim:\n  schedule: step\n"),
-            "run.yaml:2: optim.schedule is \"step\"; allowed: constant | linear | cosine");
+            "run.yaml:2: optim.schedule is \"step\"; allowed: constant | linear | cosine | wsd");
   EXPECT_EQ(error_of("data:\n  last_turn_only: yes\n"),
             "run.yaml:2: data.last_turn_only is \"yes\"; allowed: true or false");
   EXPECT_EQ(error_of("draft:\n  layer_ids: [1, -2]\n"),

@@ -138,14 +138,8 @@ TEST_F(DamagedDraft, OtherTarget) {
 }
 
 TEST_F(DamagedDraft, VariantsThatWouldComputeSomethingElse) {
-  for (const char* flag : {"norm_before_residual", "norm_before_fc", "norm_output", "fc_norm"}) {
-    save(golden_config());
-    EXPECT_THAT(after_config([&](json& c) { c[flag] = true; }),
-                AllOf(HasSubstr("config.json"), HasSubstr(flag)));
-  }
-  save(golden_config());
-  EXPECT_THAT(after_config([](json& c) { c["num_hidden_layers"] = 2; }),
-              HasSubstr("\"num_hidden_layers\" is 2"));
+  EXPECT_THAT(after_config([](json& c) { c["norm_before_fc"] = true; }),
+              AllOf(HasSubstr("config.json"), HasSubstr("norm_before_fc")));
   save(golden_config());
   EXPECT_THAT(after_config([](json& c) { c["architectures"] = {"LlamaForCausalLM"}; }),
               HasSubstr("LlamaForCausalLMEagle3"));

@@ -27,6 +27,10 @@ class FakeTarget final : public TargetModel {
     last_.down = at::rand({kHidden, kInner});
     last_.final_norm = at::rand({kHidden});
     last_.qk_norm = qk_norm;
+    if (qk_norm) {
+      last_.q_norm = at::rand({kHeadDim});
+      last_.k_norm = at::rand({kHeadDim});
+    }
   }
   ForwardOutput forward(const ForwardInput&) const override { fail("not asked for"); }
   const ModelConfig& config() const override { return config_; }
@@ -105,6 +109,27 @@ TEST(Start, QueriesAndKeysThatTheTargetNormsStayNoise) {
   EXPECT_EQ(start.count("midlayer.self_attn.q_proj.weight"), 0u);
   EXPECT_EQ(start.count("midlayer.self_attn.kv_proj.weight"), 0u);
   EXPECT_EQ(start.count("midlayer.mlp.down_proj.weight"), 1u);
+}
+
+TEST(Start, ABodyThatNormsThemTooTakesThemWithTheirNorms) {
+  DraftConfig config = draft_config();
+  config.qk_norm = true;
+  const FakeTarget target(true);
+  const DraftParams draft = init_draft(config, start_from_layer(config, target, 1), 1);
+  EXPECT_TRUE(draft.at("midlayer.self_attn.q_norm.weight").equal(target.last_.q_norm));
+  EXPECT_TRUE(draft.at("midlayer.self_attn.k_norm.weight").equal(target.last_.k_norm));
+  EXPECT_TRUE(draft.at("midlayer.self_attn.q_proj.weight")
+                  .narrow(1, kHidden, kHidden)
+                  .equal(target.last_.q.to(at::kFloat)));
+}
+
+TEST(Start, FurtherLayersBeginAsTheIdentity) {
+  DraftConfig config = draft_config();
+  config.layers = 2;
+  const DraftParams draft = init_draft(config, start_from_layer(config, FakeTarget(false), 1), 1);
+  EXPECT_EQ(draft.at("layers.1.self_attn.o_proj.weight").abs().max().item<float>(), 0);
+  EXPECT_EQ(draft.at("layers.1.mlp.down_proj.weight").abs().max().item<float>(), 0);
+  EXPECT_GT(draft.at("layers.1.self_attn.q_proj.weight").abs().max().item<float>(), 0);
 }
 
 TEST(Start, SaysWhatToSetWhereThereIsNoSuchLayer) {

@@ -47,6 +47,24 @@ TEST(Optimizer, FollowsTheFormula) {
   EXPECT_EQ(optimizer.updates(), 3);
 }
 
+// The average keeps a share that grows with its age: of update t at most (1 + t) / (10 + t).
+TEST(Optimizer, AveragesTheMasters) {
+  DraftParams params = two_parameters();
+  OptimSection section = options(1e9);
+  section.ema = 0.25;
+  Optimizer optimizer(params, section);
+  ASSERT_TRUE(optimizer.averages());
+  double average = -2.0;
+  for (int step = 1; step <= 4; ++step) {
+    params.at("a").grad().fill_(1.0f);
+    optimizer.step(0.1, 1.0);
+    const double keep = std::min(0.25, (1.0 + step) / (10.0 + step));
+    average = keep * average + (1 - keep) * params.at("a")[1].item<double>();
+    EXPECT_NEAR(optimizer.average().at("a")[1].item<double>(), average, 1e-6) << step;
+  }
+  EXPECT_FALSE(Optimizer(params, options(1)).averages());
+}
+
 TEST(Optimizer, ClipsByTheGlobalNorm) {
   DraftParams params = two_parameters();
   Optimizer optimizer(params, options(1.0));

@@ -17,7 +17,7 @@ OptimSection options(const std::string& schedule) {
 }
 
 TEST(Schedule, WarmsUpToTheFullRate) {
-  for (const char* schedule : {"constant", "linear", "cosine"}) {
+  for (const char* schedule : {"constant", "linear", "cosine", "wsd"}) {
     const OptimSection optim = options(schedule);
     EXPECT_DOUBLE_EQ(learning_rate(optim, 0, 24), 0.25) << schedule;
     EXPECT_DOUBLE_EQ(learning_rate(optim, 3, 24), 1.0) << schedule;
@@ -37,6 +37,22 @@ TEST(Schedule, IsHalfWayInTheMiddle) {
   EXPECT_NEAR(learning_rate(options("cosine"), 8, 24), 0.2 + 0.8 * 0.8535533906, 1e-9);
 }
 
+TEST(Schedule, WsdFallsInTheLastShareOnly) {
+  OptimSection optim = options("wsd");
+  optim.decay_ratio = 0.25;  // the last 6 of 24 steps
+  EXPECT_DOUBLE_EQ(learning_rate(optim, 17, 24), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(optim, 20, 24), 0.6);
+  EXPECT_DOUBLE_EQ(learning_rate(optim, 23, 24), 0.2);
+}
+
+TEST(Schedule, WarmUpMayBeAShareOfAllSteps) {
+  OptimSection optim = options("constant");
+  optim.warmup_ratio = 0.25;
+  EXPECT_DOUBLE_EQ(learning_rate(optim, 0, 40), 0.1);
+  EXPECT_DOUBLE_EQ(learning_rate(optim, 8, 40), 0.9);
+  EXPECT_DOUBLE_EQ(learning_rate(optim, 9, 40), 1.0);
+}
+
 TEST(Schedule, StaysAtTheFinalRateBehindTheEnd) {
   EXPECT_DOUBLE_EQ(learning_rate(options("cosine"), 100, 24), 0.2);
 }
@@ -47,10 +63,10 @@ TEST(Schedule, ARunShorterThanItsWarmUpOnlyWarmsUp) {
 
 TEST(Schedule, NamesTheSchedulesItKnows) {
   try {
-    learning_rate(options("wsd"), 10, 24);
+    learning_rate(options("step"), 10, 24);
     FAIL() << "an unknown schedule was accepted";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("constant, linear or cosine"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("constant, linear, cosine or wsd"), std::string::npos);
   }
 }
 

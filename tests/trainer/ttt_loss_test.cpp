@@ -85,7 +85,7 @@ class GoldenTtt : public ::testing::Test {
 
 TEST_F(GoldenTtt, LossAndEveryGradientEqualPyTorch) {
   const ops::HeadLoss loss =
-      ttt_loss(draft_, batch_, plan_, teacher_, step_weights(kDecay, kUnroll));
+      ttt_loss(draft_, batch_, plan_, teacher_, {step_weights(kDecay, kUnroll)});
   const double pairs = static_cast<double>(plan_.pairs);
   EXPECT_NEAR(loss.total.item<double>() / pairs, file_.tensor("losses")[0].item<double>(), 1e-5);
   loss.total.backward();
@@ -97,7 +97,7 @@ TEST_F(GoldenTtt, LossAndEveryGradientEqualPyTorch) {
 
 TEST_F(GoldenTtt, MetricsEqualPyTorch) {
   UnrollMetrics metrics(kUnroll);
-  metrics.add(plan_, ttt_loss(draft_, batch_, plan_, teacher_, step_weights(kDecay, kUnroll)));
+  metrics.add(plan_, ttt_loss(draft_, batch_, plan_, teacher_, {step_weights(kDecay, kUnroll)}));
   const Tensor count = file_.tensor("metric.count");
   double chains = 0, known = 0;
   for (int64_t k = 0; k < kUnroll; ++k) {
@@ -120,7 +120,7 @@ TEST_F(GoldenTtt, MetricsEqualPyTorch) {
 TEST_F(GoldenTtt, TenStepsEqualPyTorch) {
   for (int64_t step = 0; step < 10; ++step) {
     const ops::HeadLoss loss =
-        ttt_loss(draft_, batch_, plan_, teacher_, step_weights(kDecay, kUnroll));
+        ttt_loss(draft_, batch_, plan_, teacher_, {step_weights(kDecay, kUnroll)});
     const double pairs = static_cast<double>(plan_.pairs);
     EXPECT_NEAR(loss.total.item<double>() / pairs, file_.tensor("losses")[step].item<double>(),
                 2e-5)
@@ -135,6 +135,51 @@ TEST_F(GoldenTtt, TenStepsEqualPyTorch) {
   const DraftParams trained = golden_params(file_, "trained.", config_);
   for (const auto& [name, tensor] : params_.tensors) {
     EXPECT_LE(relative_error(tensor, trained.at(name)), 1e-4) << name;
+  }
+}
+
+/// A file of scripts/make_golden_ttt.py and the options that it was made with.
+struct Variant {
+  const char* name;
+  void (*apply)(DraftConfig&);
+};
+
+class GoldenVariant : public ::testing::TestWithParam<Variant> {};
+
+INSTANTIATE_TEST_SUITE_P(Variants, GoldenVariant,
+                         ::testing::Values(Variant{"eagle31",
+                                                   [](DraftConfig& config) {
+                                                     config.fc_norm = config.norm_output = true;
+                                                   }},
+                                           Variant{"qwen3_deep",
+                                                   [](DraftConfig& config) {
+                                                     config.layers = 2;
+                                                     config.qk_norm = true;
+                                                     config.norm_before_residual = true;
+                                                   }}),
+                         [](const auto& variant) { return std::string(variant.param.name); });
+
+TEST_P(GoldenVariant, LossAndEveryGradientEqualPyTorch) {
+  const std::string name = fmt::format("ttt_{}.safetensors", GetParam().name);
+  const SafetensorsFile file(testing::golden_dir() / name);
+  DraftConfig config = testing::tiny_draft(16, 12, 9);
+  GetParam().apply(config);
+  DraftParams params = golden_params(file, "param.", config);
+  for (auto& [key, tensor] : params.tensors) tensor.requires_grad_(true);
+  const TrainBatch batch = golden_batch(file);
+  const UnrollPlan plan = plan_of(batch, kUnroll);
+  const VocabMap vocab = make_vocab_map(file.tensor("draft_to_target"), 12);
+  const ops::LinearWeight head = ops::pack_linear(file.tensor("head").clone());
+  const Eagle3Draft draft =
+      Eagle3Draft::trainable(config, params, file.tensor("embed"), at::kFloat);
+  const ops::HeadLoss loss =
+      ttt_loss(draft, batch, plan, {&head, &vocab}, {step_weights(kDecay, kUnroll)});
+  const double pairs = static_cast<double>(plan.pairs);
+  EXPECT_NEAR(loss.total.item<double>() / pairs, file.tensor("loss").item<double>(), 1e-5);
+  loss.total.backward();
+  const DraftParams expected = golden_params(file, "grad.", config);
+  for (const auto& [key, tensor] : params.tensors) {
+    EXPECT_LE(relative_error(tensor.grad() / pairs, expected.at(key)), 2e-5) << key;
   }
 }
 
@@ -181,7 +226,7 @@ TEST(RowSparseUnroll, EqualsTheDenseFormInLossAndEveryGradient) {
     const Eagle3Draft draft = Eagle3Draft::trainable(config, sparse, embed, at::kFloat);
     const UnrollPlan plan = plan_of(batch, 5);
     const ops::HeadLoss loss =
-        ttt_loss(draft, batch, plan, {&packed, &vocab}, step_weights(0.9, 5));
+        ttt_loss(draft, batch, plan, {&packed, &vocab}, {step_weights(0.9, 5)});
     loss.total.backward();
 
     const TrainBatch wide = in_double(batch);
@@ -208,7 +253,7 @@ DraftParams gradients_in(at::ScalarType type, const DraftConfig& config, const T
   TrainBatch typed = batch;
   typed.captured = batch.captured.to(type);
   typed.last_hidden = batch.last_hidden.to(type);
-  ttt_loss(draft, typed, plan_of(batch, 4), {&packed, &vocab}, step_weights(0.8, 4))
+  ttt_loss(draft, typed, plan_of(batch, 4), {&packed, &vocab}, {step_weights(0.8, 4)})
       .total.backward();
   DraftParams gradients;
   for (const auto& [name, tensor] : params.tensors)

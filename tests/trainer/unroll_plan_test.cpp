@@ -4,6 +4,8 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 #include "common/error.h"
 
 namespace aerie {
@@ -126,6 +128,83 @@ TEST(UnrollPlan, IsEmptyWithoutAssistantTokens) {
 }
 
 TEST(UnrollPlan, RefusesNoDepthAtAll) { EXPECT_THROW(plan_of(kChat, 0), Error); }
+
+// ---- sampled depths ----
+
+/// One document of a prompt and `length` assistant tokens.
+UnrollPlan sampled_plan(int64_t length, int64_t unroll, double keep, uint64_t key) {
+  const int64_t n = length + 2;
+  Tensor mask = at::ones({n}, at::kBool);
+  mask.narrow(0, 0, 2).zero_();
+  return plan_unroll(at::arange(n), at::arange(n), mask,
+                     at::tensor({0, static_cast<int>(n)}, at::kInt), unroll, {keep, {key}});
+}
+
+TEST(DepthSampling, KeepsEveryRowAtDepthZeroAndAShareOfThemDeeper) {
+  const UnrollPlan plan = sampled_plan(20000, 4, 0.5, 7);
+  ASSERT_EQ(plan.depths.size(), 4u);
+  EXPECT_EQ(plan.depths[0].count, 19999);
+  for (size_t k = 0; k < 4; ++k) {
+    const UnrollPlan::Depth& depth = plan.depths[k];
+    const double share = static_cast<double>(depth.count) / static_cast<double>(depth.valid);
+    // Four standard deviations of a binomial share.
+    const double expected = std::pow(0.5, static_cast<double>(k));
+    EXPECT_NEAR(share, expected, 4 * std::sqrt(expected * (1 - expected) / 20000)) << k;
+    EXPECT_EQ(depth.valid, 19999 - static_cast<int64_t>(k));
+    EXPECT_DOUBLE_EQ(depth.scale, 1 / expected);
+  }
+  EXPECT_EQ(plan.valid_pairs, 19999 + 19998 + 19997 + 19996);
+  EXPECT_EQ(plan.pairs, plan.teacher_row.numel());
+}
+
+// Horvitz and Thompson: a sum over kept rows, each counted 1 / probability, has the full sum as its
+// mean. Here of a value that differs from pair to pair.
+TEST(DepthSampling, TheReweightedSumIsUnbiased) {
+  const auto value = [](int64_t row, size_t k) {
+    return std::sin(static_cast<double>(row)) + static_cast<double>(k);
+  };
+  const auto sum = [&](const UnrollPlan& plan) {
+    double total = 0;
+    for (size_t k = 0; k < plan.depths.size(); ++k) {
+      for (const int64_t row : ids(plan.depths[k].rows))
+        total += plan.depths[k].scale * value(row, k);
+    }
+    return total;
+  };
+  const double full = sum(sampled_plan(60, 3, 1.0, 0));
+  std::vector<double> sums;
+  for (uint64_t key = 0; key < 2000; ++key) sums.push_back(sum(sampled_plan(60, 3, 0.6, key)));
+  double mean = 0, square = 0;
+  for (const double x : sums) mean += x / 2000;
+  for (const double x : sums) square += (x - mean) * (x - mean) / 1999;
+  EXPECT_NEAR(mean, full, 4 * std::sqrt(square / 2000));
+  EXPECT_GT(square, 1.0) << "nothing was sampled";
+}
+
+TEST(DepthSampling, DependsOnTheKeyAndThePlaceInTheDocumentOnly) {
+  const Ids alone = rows_at(sampled_plan(40, 3, 0.5, 11), 2);
+  EXPECT_EQ(alone, rows_at(sampled_plan(40, 3, 0.5, 11), 2));
+  EXPECT_NE(alone, rows_at(sampled_plan(40, 3, 0.5, 12), 2));
+  // The same document as the second of a pack.
+  Tensor mask = at::ones({84}, at::kBool);
+  mask.narrow(0, 0, 2).zero_();
+  mask.narrow(0, 42, 2).zero_();
+  const UnrollPlan pack = plan_unroll(at::arange(84), at::arange(84), mask,
+                                      at::tensor({0, 42, 84}, at::kInt), 3, {0.5, {12, 11}});
+  Ids second;
+  for (const int64_t row : rows_at(pack, 2)) {
+    if (row >= 42) second.push_back(row - 42);
+  }
+  EXPECT_EQ(second, alone);
+}
+
+TEST(DepthSampling, ADeeperRowIsAlwaysOneOfTheDepthAbove) {
+  const UnrollPlan plan = sampled_plan(200, 5, 0.7, 3);
+  for (size_t k = 1; k < plan.depths.size(); ++k) {
+    const Ids above = rows_at(plan, k - 1), here = rows_at(plan, k);
+    EXPECT_TRUE(std::includes(above.begin(), above.end(), here.begin(), here.end())) << k;
+  }
+}
 
 }  // namespace
 }  // namespace aerie
