@@ -38,9 +38,8 @@ struct SchedulerLimits {
   /// Lets sequences in while there is room for their text so far, not for all that they may become.
   /// Where pages run out the newest one loses its own and comes again later; its output stays.
   bool evict = false;
-  int64_t max_evictions = 3;  ///< of one request; from then on all its pages are kept for it
-  /// Texts that begin alike share pages. Only for requests that their tokens describe in full.
-  bool share_prefixes = false;
+  int64_t max_evictions = 3;    ///< of one request; from then on all its pages are kept for it
+  bool share_prefixes = false;  ///< texts that begin alike share pages
 
   static constexpr int64_t kLeastRows = 16;
 };

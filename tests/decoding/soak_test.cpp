@@ -33,9 +33,9 @@ class Soak {
   void run(int operations) {
     for (int i = 0; i < operations; ++i) {
       const uint32_t choice = random_() % 100;
-      if (choice < 8 && engine_->waiting() < 8) {
+      if (choice < 25 && engine_->waiting() < 8) {
         submit();
-      } else if (choice < 10 && !live_.empty()) {
+      } else if (choice < 27 && !live_.empty()) {
         abort();
       } else {
         step();
@@ -52,6 +52,8 @@ class Soak {
   void submit() {
     std::vector<int32_t> prompt(1 + random_() % 50);
     for (int32_t& token : prompt) token = static_cast<int32_t>(random_() % 3);
+    // Half of them begin alike.
+    if (random_() % 2) std::fill_n(prompt.begin(), prompt.size() * 3 / 4, 1);
     Request request = testing::request_of(std::move(prompt), 1 + random_() % 40);
     if (random_() % 3 == 0) request.stop_tokens = {5};
     if (random_() % 3 == 0) {
