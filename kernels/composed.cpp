@@ -1,6 +1,7 @@
 #include "kernels/composed.h"
 
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <c10/core/InferenceMode.h>
 
 #include "common/threads.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -115,7 +116,9 @@ Tensor segment_attention(const Tensor& q, const Tensor& k, const Tensor& v, cons
   const int32_t* start = starts.const_data_ptr<int32_t>();
   const int64_t heads = q.size(1), segments = starts.numel() - 1;
   // A head of a segment is a piece of work: few windows or few heads still fill the threads.
+  const bool inference = c10::InferenceMode::is_enabled();  // a mode of the thread, not of the call
   parallel_for(0, segments * heads, 1, [&](int64_t begin, int64_t end) {
+    const c10::InferenceMode mode(inference);
     const at::NoGradGuard no_grad;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t s = i / heads, head = i % heads;
