@@ -104,7 +104,7 @@ void Eagle3Drafter::write(std::span<Track* const> tracks) {
   std::vector<int64_t> newest;  // among the queries
   for (Track* track : tracks) {
     captured.insert(captured.end(), track->captured.begin(), track->captured.end());
-    for (const int32_t token : track->next_tokens) {
+    for (const int32_t& token : track->next_tokens) {
       rows.tokens.push_back(token);
       rows.rope.add(*track->sequence, track->cached);
       rows.slots.push_back(PageTable::slot(*track->sequence, track->cached));

@@ -2,14 +2,17 @@
 #include <algorithm>
 #include <map>
 
-#include "decoding/bench_page.h"
-#include "decoding/bench_plots.h"
 #include "decoding/load_report.h"
-#include "decoding/svg.h"
+#include "pages/line_plot.h"
+#include "pages/page.h"
 
 namespace aerie {
-
 namespace {
+
+using pages::card;
+using pages::Curve;
+using pages::escape;
+using pages::series_color;
 
 std::string load_of(const LoadRun& run) {
   return run.rate > 0 ? fmt::format("{:.3g} requests/s", run.rate)
@@ -32,27 +35,22 @@ std::vector<std::pair<std::string, std::vector<const LoadRun*>>> families(
   return all;
 }
 
-std::string key(const LoadReport& report) {
-  std::string html = "<div class='key'>";
-  size_t i = 0;
-  for (const auto& [name, runs] : families(report)) html += key_of(series_color(i++), name);
-  return html + "</div>";
-}
-
 template <typename Value>
-std::string load_plot(const LoadReport& report, const std::string& y_name, const Value& value) {
-  std::vector<svg::Series> all;
+std::string load_plot(const LoadReport& report, const Value& value) {
+  std::vector<Curve> all;
   for (const auto& [name, runs] : families(report)) {
-    svg::Series series{series_color(all.size()), {}, true};
-    for (const LoadRun* run : runs) series.points.push_back({run->tokens_per_second, value(*run)});
-    all.push_back(std::move(series));
+    Curve curve{name, series_color(all.size()), {}, true};
+    for (const LoadRun* run : runs) curve.points.push_back({run->tokens_per_second, value(*run)});
+    std::sort(curve.points.begin(), curve.points.end(),
+              [](const pages::Point& a, const pages::Point& b) { return a.x < b.x; });
+    all.push_back(std::move(curve));
   }
-  return svg::lines(all, "output tokens per second", y_name) + key(report);
+  return pages::line_plot(all, {.x_label = "output tokens per second", .from_zero = true});
 }
 
 /// Share of the gaps that are at most as long, at the heaviest load of each family.
 std::string gap_plot(const LoadReport& report) {
-  std::vector<svg::Series> all;
+  std::vector<Curve> all;
   for (const auto& [name, runs] : families(report)) {
     std::vector<double> gaps;
     for (const RequestTrace& request : runs.back()->trace.requests) {
@@ -60,13 +58,13 @@ std::string gap_plot(const LoadReport& report) {
         gaps.push_back(1000 * (request.token_times[i] - request.token_times[i - 1]));
       }
     }
-    svg::Series series{series_color(all.size()), {{0, 0}}};
+    Curve curve{name, series_color(all.size()), {{0, 0}}};
     for (int percent = 1; percent <= 100 && !gaps.empty(); ++percent) {
-      series.points.push_back({percentile(gaps, percent / 100.0), static_cast<double>(percent)});
+      curve.points.push_back({percentile(gaps, percent / 100.0), percent / 100.0});
     }
-    all.push_back(std::move(series));
+    all.push_back(std::move(curve));
   }
-  return svg::lines(all, "time between tokens, ms", "% of gaps") + key(report);
+  return pages::line_plot(all, {.x_label = "time between tokens, ms", .percent = true});
 }
 
 /// Rows of the forwards over time: prompts below, kept rows, rejected guesses on top.
@@ -81,35 +79,34 @@ std::string timeline(const LoadRun& run) {
     rows[1][at] += static_cast<double>(step.rows - step.prompt_rows - step.rejected_rows);
     rows[2][at] += static_cast<double>(step.rejected_rows);
   }
-  std::vector<svg::Series> all;
+  std::vector<Curve> all;
   const char* colors[] = {"var(--b)", "var(--d)", "var(--e)"};
+  const char* names[] = {"prompts", "kept", "rejected"};
   for (size_t kind = 0; kind < rows.size(); ++kind) {
-    svg::Series series{colors[kind], {}};
+    Curve curve{names[kind], colors[kind], {}};
     for (int i = 0; i < kSlices; ++i) {
       const double seconds = whole / kSlices;
-      series.points.push_back({(i + 0.5) * seconds, rows[kind][i] / seconds});
+      curve.points.push_back({(i + 0.5) * seconds, rows[kind][i] / seconds});
     }
-    all.push_back(std::move(series));
+    all.push_back(std::move(curve));
   }
-  return svg::lines(all, "seconds", "rows per second") + "<div class='key'>" +
-         key_of(colors[0], "prompts") + key_of(colors[1], "kept") + key_of(colors[2], "rejected") +
-         "</div>";
+  return pages::line_plot(all, {.x_label = "seconds; rows a second", .from_zero = true});
 }
 
 std::string table(const LoadReport& report) {
-  std::string html =
-      "<div class='wide'><table><tr><th>policy</th><th>load</th><th>first token p50 / p95, ms</th>"
-      "<th>between tokens p50 / p95 / p99, ms</th><th>tokens/s</th><th>good answers/s</th>"
-      "<th>good</th></tr>";
+  std::vector<std::vector<std::string>> rows{{"policy", "load", "first token p50 / p95, ms",
+                                              "between tokens p50 / p95 / p99, ms", "tokens/s",
+                                              "good answers/s", "good"}};
   for (const LoadRun& run : report.runs) {
-    html += fmt::format(
-        "<tr><td>{}</td><td>{}</td><td>{:.0f} / {:.0f}</td><td>{:.0f} / {:.0f} / {:.0f}</td>"
-        "<td>{:.1f}</td><td>{:.2f}</td><td>{:.0f} %</td></tr>",
-        name_of(run), load_of(run), 1e3 * run.first_token.p50, 1e3 * run.first_token.p95,
-        1e3 * run.between_tokens.p50, 1e3 * run.between_tokens.p95, 1e3 * run.between_tokens.p99,
-        run.tokens_per_second, run.goodput, 100 * run.good_share);
+    rows.push_back(
+        {name_of(run), load_of(run),
+         fmt::format("{:.0f} / {:.0f}", 1e3 * run.first_token.p50, 1e3 * run.first_token.p95),
+         fmt::format("{:.0f} / {:.0f} / {:.0f}", 1e3 * run.between_tokens.p50,
+                     1e3 * run.between_tokens.p95, 1e3 * run.between_tokens.p99),
+         fmt::format("{:.1f}", run.tokens_per_second), fmt::format("{:.2f}", run.goodput),
+         fmt::format("{:.0f} %", 100 * run.good_share)});
   }
-  return html + "</table></div>";
+  return pages::table(rows);
 }
 
 }  // namespace
@@ -124,20 +121,19 @@ std::string load_html(const LoadReport& report) {
       report.clock);
   if (!report.draft.empty()) subtitle += " · draft " + escape(report.draft);
   for (const auto& [name, value] : report.machine) subtitle += " · " + name + " " + escape(value);
-  std::string body = card("Results", table(report)) + "<div class='grid'>";
-  body += card("Throughput and first token", load_plot(report, "p50, ms", [](const LoadRun& run) {
-                 return 1e3 * run.first_token.p50;
-               }));
-  body += card("Throughput and time between tokens",
-               load_plot(report, "p99, ms",
-                         [](const LoadRun& run) { return 1e3 * run.between_tokens.p99; }));
-  body += card("Time between tokens at the heaviest load", gap_plot(report));
-  body += card("Good answers",
-               load_plot(report, "a second", [](const LoadRun& run) { return run.goodput; }));
+  std::string plots =
+      card("First token, p50 in ms",
+           load_plot(report, [](const LoadRun& run) { return 1e3 * run.first_token.p50; })) +
+      card("Between tokens, p99 in ms",
+           load_plot(report, [](const LoadRun& run) { return 1e3 * run.between_tokens.p99; })) +
+      card("Share of the gaps between tokens at the heaviest load", gap_plot(report)) +
+      card("Good answers a second",
+           load_plot(report, [](const LoadRun& run) { return run.goodput; }));
   for (const LoadRun& run : report.runs) {
-    body += card("Rows over time: " + name_of(run) + ", " + load_of(run), timeline(run));
+    plots += card("Rows over time: " + name_of(run) + ", " + load_of(run), timeline(run));
   }
-  return page("Aerie load", "Decoding under load, measured", subtitle, body + "</div>");
+  return pages::page("Decoding under load, measured", subtitle,
+                     card("Results", table(report)) + pages::grid(plots));
 }
 
 }  // namespace aerie

@@ -278,12 +278,15 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
               q.size(1), pool.kv_heads);
   check_layout(q, layout);
   check_type("ragged_attention", "q", q, pool.k[layer].scalar_type());
-  AERIE_CHECK(window >= 0 && (window == 0 || !layout.tree.defined() || layout.max_q <= window),
-              "ragged_attention: a tree of {} rows in a window of {} tokens", layout.max_q, window);
+  AERIE_CHECK(window >= 0, "ragged_attention: a window of {} tokens", window);
   if (window >= layout.max_kv) window = 0;  // nothing has left it yet
   if (is_tiled(pool)) {
     return cpu::ragged_attention(q, pool, layer, layout, scale, aerie::cpu::best_isa(), window);
   }
+  // The composition counts a row's place in the window from the rows before it, branches included.
+  AERIE_CHECK(window == 0 || !layout.tree.defined() || layout.max_q <= window,
+              "ragged_attention: a tree of {} rows in a window of {} tokens; verify fewer guesses",
+              layout.max_q, window);
   if (q.is_cuda() && window == 0) {
     return cuda_ops().ragged_attention(q, pool, layer, layout, scale);
   }

@@ -72,7 +72,7 @@ TEST(Conversation, BadRowsHaveAReason) {
   }
 }
 
-std::string contents(const Json& messages) {
+std::string spoken(const Json& messages) {
   std::string out;
   for (const Json& message : messages) out += message.at("content").get<std::string>() + " ";
   return out;
@@ -80,7 +80,7 @@ std::string contents(const Json& messages) {
 
 TEST(Conversation, PromptsEndBeforeTheAnswer) {
   const auto prompt = [](const char* row) {
-    return contents(prompt_messages(parse_conversation(row)));
+    return spoken(prompt_messages(parse_conversation(row)));
   };
   EXPECT_EQ(
       prompt(
@@ -103,8 +103,8 @@ TEST(Conversation, RegeneratedTurnByTurn) {
            {"role": "assistant", "content": "old"}, {"role": "user", "content": "3"}, {"role": "assistant", "content": "old"}]})"}) {
     const Conversation conversation = parse_conversation(row);
     EXPECT_EQ(answer_count(conversation), 2);
-    EXPECT_EQ(contents(messages_before_answer(conversation, {})), "1 ");
-    EXPECT_EQ(contents(messages_before_answer(conversation, {"2"})), "1 2 3 ");
+    EXPECT_EQ(spoken(messages_before_answer(conversation, {})), "1 ");
+    EXPECT_EQ(spoken(messages_before_answer(conversation, {"2"})), "1 2 3 ");
     EXPECT_THROW(messages_before_answer(conversation, {"2", "4"}), RowError);
   }
 }

@@ -16,7 +16,7 @@ using testing::TestDraft;
 using Tokens = std::vector<int32_t>;
 
 constexpr int64_t kDepths = 4;
-const std::vector<int64_t> kLayers{0, 1};
+const std::vector<int64_t> kTwoLayers{0, 1};
 
 struct Variant {
   const char* name;
@@ -25,7 +25,7 @@ struct Variant {
 
 /// A draft of the variant, its matrices large enough that every part matters.
 TestDraft draft_of(const TargetModel& target, const Variant& variant) {
-  TestDraft draft = random_draft(target, kLayers, 2, 5);
+  TestDraft draft = random_draft(target, kTwoLayers, 2, 5);
   variant.apply(draft.config);
   draft.params = init_draft(draft.config, start_from_head(target, draft.vocab), 5);
   for (auto& [name, tensor] : draft.params.tensors) {
@@ -116,7 +116,7 @@ TEST(DraftVariants, GuessWhatTrainingComputes) {
   input.positions = at::arange(n);
   input.layout.q_start = at::tensor({0, static_cast<int>(n)}, at::kInt);
   input.layout.max_q = input.layout.max_kv = n;
-  input.capture_layers = kLayers;
+  input.capture_layers = kTwoLayers;
   const Tensor captured = target->forward(input).captured;
 
   std::set<Tokens> chains;

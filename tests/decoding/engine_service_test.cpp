@@ -46,11 +46,11 @@ std::vector<std::vector<int32_t>> collect(Generation& generation, size_t count) 
 
 struct House {
   explicit House(int64_t max_requests = 64, int64_t max_sequences = 4)
-      : decoder(std::make_unique<FakeDrafter>(model, 0.6), 3),
+      : decoder(std::make_unique<FakeDrafter>(model, 0.6), {3}),
         engine(model, decoder, {{max_sequences, 32}, 200}),
         service(engine, metrics, max_requests) {}
   FakeModel model{50, 100000};
-  ChainDecoder decoder;
+  SpeculativeDecoder decoder;
   Engine engine;
   ServerMetrics metrics{"fake"};
   EngineService service;

@@ -107,7 +107,7 @@ TEST(Load, ASmallRowBudgetShortensGapsAndALargeOneTheFirstToken) {
 
 TEST(Load, TokensThatComeTogetherHaveNoTimeBetween) {
   const testing::FakeModel model;
-  ChainDecoder decoder(std::make_unique<testing::FakeDrafter>(model, 1.0), 3);
+  SpeculativeDecoder decoder(std::make_unique<testing::FakeDrafter>(model, 1.0), {3});
   Engine engine(model, decoder, {{2, 32}, 20});
   TableClock clock(cost);
   const LoadTrace trace = run_load(engine, {{request_of(4, 9)}, {0.0}}, clock);

@@ -31,7 +31,11 @@ std::vector<Request> random_requests(int64_t count, uint64_t seed, bool sampled)
     for (int32_t& token : request.prompt) token = static_cast<int32_t>(3 + random() % 90);
     request.max_new_tokens = 1 + random() % 60;
     if (random() % 2) request.stop_tokens = {2, 40};
-    if (sampled) request.sampling = {0.8, 30, 0.95, 0.0, random()};
+    if (!sampled) continue;
+    request.sampling.temperature = 0.8;
+    request.sampling.top_k = 30;
+    request.sampling.top_p = 0.95;
+    request.sampling.seed = random();
   }
   return requests;
 }

@@ -128,7 +128,10 @@ TEST_P(TinyModel, Bfloat16StaysNear) {
       model->forward(packed_input(values_.at("tokens"), values_.at("q_start")));
   const Tensor expected = values_.at("logits");
   const Tensor error = (out.logits - expected).norm() / expected.norm();
-  EXPECT_LE(error.item<double>(), 0.03);
+  // Rounding sends some rows of a mixture to other experts; Gemma 3 rounds at twice as many norms.
+  const std::string name = GetParam();
+  const bool rougher = name.ends_with("_moe") || name == "gemma3";
+  EXPECT_LE(error.item<double>(), rougher ? 0.06 : 0.03);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TinyModel,

