@@ -51,7 +51,7 @@ def measure(kind):
     steps = [s for path in sorted(output.glob(f"{kind}-*/metrics.jsonl"))
              for s in list(map(json.loads, path.read_text().splitlines()))[WARM_UP:] if s["kind"] == "train"]
     seconds = sum(sum(s["step_seconds"].values()) for s in steps)
-    tokens = sum(s["tokens_per_s"] * sum(s["step_seconds"].values()) for s in steps)
+    tokens = sum(s["tokens_per_second"] * sum(s["step_seconds"].values()) for s in steps)
     return {"tokens_per_s": tokens / seconds, "waiting": sum(s["step_seconds"]["wait"] for s in steps) / seconds,
             "peak_rss_mb": steps[-1]["peak_rss_mb"], "loss": steps[-1]["loss"]}
 

@@ -13,8 +13,11 @@ constexpr int64_t kDecodedAtOnce = 8;  // decoding/measure_acceptance.cpp
 
 int64_t target_parameters(const ModelConfig& t) {
   const int64_t attention = t.hidden * t.head_dim * (2 * t.heads + 2 * t.kv_heads);
-  const int64_t layer = attention + 3 * t.hidden * t.intermediate + 2 * t.hidden;
-  return t.layers * layer + t.vocab * t.hidden;
+  const int64_t plain =
+      t.moe.experts == 0 ? t.layers : static_cast<int64_t>(t.moe.dense_layers.size());
+  const int64_t mixture = t.moe.experts * t.moe.intermediate + t.moe.shared_intermediate;
+  const int64_t widths = plain * t.intermediate + (t.layers - plain) * mixture;
+  return t.layers * (attention + 2 * t.hidden) + 3 * t.hidden * widths + t.vocab * t.hidden;
 }
 
 /// The table of embeddings is a view on the file: what is looked up becomes resident, and of an

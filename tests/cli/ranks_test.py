@@ -46,7 +46,7 @@ class Ranks(ProgramTest):
         self.assertEqual(state["packs_per_step"], 2)
         lines = [json.loads(line) for line in (self.directory / "run/metrics.jsonl").read_text().splitlines()]
         self.assertEqual([line["step"] for line in lines], list(range(1, state["step"] + 1)))
-        self.assertGreater(sum(line["tokens_per_s"] for line in lines), 0)
+        self.assertGreater(sum(line["tokens_per_second"] for line in lines), 0)
 
     def test_an_error_ends_both_and_is_printed(self):
         done = self.torchrun("train", "--config", "run.yaml", "--set", "hidden_states.mode=hybrid")

@@ -19,6 +19,11 @@ SHAPES = {  # public shapes of the models that the recipes name
         "tie_word_embeddings": False, "vocab_size": 151936, "max_position_embeddings": 40960, "attention_bias": False,
         "use_sliding_window": False, "sliding_window": None, "eos_token_id": 151645},
 }
+SHAPES["qwen3-30b-a3b"] = {
+    **SHAPES["qwen3-8b"], "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 2048,
+    "intermediate_size": 6144, "num_hidden_layers": 48, "num_key_value_heads": 4, "num_experts": 128,
+    "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": True, "decoder_sparse_step": 1,
+    "mlp_only_layers": []}
 SHAPES["qwen2.5-vl-7b"] = {
     "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "hidden_act": "silu",
     "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_hidden_layers": 28,

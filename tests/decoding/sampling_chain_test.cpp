@@ -115,7 +115,8 @@ TEST(SamplingChain, DifferentParametersInOneBatchGiveWhatEachGivesAloneAlsoWithG
     std::unique_ptr<Decoder> decoder = std::make_unique<AutoregressiveDecoder>();
     if (round % 3) {
       auto drafter = std::make_unique<FakeDrafter>(model, (round % 5) / 4.0);
-      decoder = std::make_unique<SpeculativeDecoder>(std::move(drafter), Speculation{1 + round % 4});
+      decoder =
+          std::make_unique<SpeculativeDecoder>(std::move(drafter), Speculation{1 + round % 4});
     }
     std::vector<Request> requests;
     for (int i = 0; i < 8; ++i) requests.push_back(random_request(random));
