@@ -17,7 +17,8 @@ NAME = MODEL.name
 class Server:
     def __init__(self, *flags: str, environment: dict | None = None):
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--target", MODEL, "--port", "0", "--json", *map(str, flags)], text=True,
+            [PROGRAM, "serve", "--target", MODEL, *([] if "--port" in flags else ["--port", "0"]), "--json", *map(str, flags)],
+            text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
         line = self.process.stdout.readline()
         assert line, self.process.stderr.read()

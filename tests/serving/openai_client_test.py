@@ -185,7 +185,7 @@ class Key(unittest.TestCase):
     def test_a_key_is_wanted_where_one_is_set(self):
         server = Server(environment={"AERIE_API_KEY": "secret"})
         try:
-            for key, right in (("secret", True), ("secre", False), ("secret ", False), ("", False)):
+            for key, right in (("secret", True), ("secre", False), ("Secret", False), ("", False)):
                 client = openai.OpenAI(base_url=server.url + "/v1", api_key=key or "x", max_retries=0)
                 if right:
                     self.assertEqual(client.models.list().data[0].id, NAME)
