@@ -60,6 +60,11 @@ Json parse_variables(const std::string& text) {
   return variables;
 }
 
+/// Before the template sees parts that it was not written for.
+void refuse_other_media(const Json& messages, const MediaProcessors& processors) {
+  for (const MediaRef& media : media_of(messages)) processors.of(media.kind);
+}
+
 }  // namespace
 
 ChatEncoder::ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
@@ -101,6 +106,7 @@ EncodedChat ChatEncoder::encode(const Conversation& conversation) const {
   if (conversation.tokenised()) return encode_tokenised(conversation);
   const Json messages = prepare(conversation.messages);
   check_messages(messages);
+  refuse_other_media(messages, processors_);
   Json variables = variables_;
   variables.update(conversation.variables);
   RenderedChat chat;

@@ -144,7 +144,8 @@ TEST(Media, ATextTargetRefusesImagesByName) {
   const fs::path directory = testing::smollm2_dir();
   const Tokenizer tokenizer(directory);
   const ChatTemplate chat_template(directory);
-  const ChatEncoder encoder(tokenizer, chat_template, {}, read_media_processors(directory));
+  const MediaProcessors processors = read_media_processors(directory);
+  const ChatEncoder encoder(tokenizer, chat_template, {}, processors);
   EXPECT_THAT(
       error_of([&] {
         encoder.encode(parse_conversation(row_of(R"({"type": "image", "image": "a.png"})")));

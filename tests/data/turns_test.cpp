@@ -244,7 +244,7 @@ TEST(Turns, BadConversationsHaveAReason) {
       {R"({"messages": [{"role": "user", "content": "q"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})",
        "refused by the chat template"},
       {R"({"messages": [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "a"}]})",
-       "image or audio part"},
+       "media without a path"},
       {R"({"input_ids": [1, 60000], "loss_mask": [0, 1]})", "token id out of range"}};
   for (const auto& [row, reason] : rows) {
     try {
