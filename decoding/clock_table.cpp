@@ -10,7 +10,7 @@
 
 namespace aerie {
 
-ClockTable::ClockTable(std::vector<Point> points) : points_(std::move(points)) {
+ClockTable::ClockTable(std::vector<RowCost> points) : points_(std::move(points)) {
   AERIE_CHECK(!points_.empty(), "a clock table has no entry");
   for (size_t i = 0; i < points_.size(); ++i) {
     AERIE_CHECK(points_[i].rows > 0 && points_[i].seconds > 0,
@@ -21,17 +21,8 @@ ClockTable::ClockTable(std::vector<Point> points) : points_(std::move(points)) {
   }
 }
 
-double ClockTable::seconds(int64_t rows) const {
-  if (rows <= points_.front().rows || points_.size() == 1) return points_.front().seconds;
-  size_t high = 1;
-  while (high + 1 < points_.size() && points_[high].rows < rows) ++high;
-  const Point &a = points_[high - 1], &b = points_[high];
-  return a.seconds + (b.seconds - a.seconds) * static_cast<double>(rows - a.rows) /
-                         static_cast<double>(b.rows - a.rows);
-}
-
 ClockTable ClockTable::read(const std::filesystem::path& file) {
-  std::vector<Point> points;
+  std::vector<RowCost> points;
   try {
     const auto table = nlohmann::json::parse(read_file(file));
     const std::vector<int64_t> rows = table.at("rows");
@@ -48,7 +39,7 @@ ClockTable ClockTable::read(const std::filesystem::path& file) {
 
 void ClockTable::write(const std::filesystem::path& file) const {
   nlohmann::json rows = nlohmann::json::array(), seconds = nlohmann::json::array();
-  for (const Point& point : points_) {
+  for (const RowCost& point : points_) {
     rows.push_back(point.rows);
     seconds.push_back(point.seconds);
   }
@@ -69,7 +60,7 @@ ClockTable measure_clock(const TargetModel& target) {
     return seconds_now() - start;
   };
   run(kMostRows);  // buffers grow
-  std::vector<ClockTable::Point> points;
+  std::vector<RowCost> points;
   for (const int64_t rows : {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512}) {
     double least = run(rows);
     for (int more = 0; more < (rows <= 64 ? 4 : 2); ++more) least = std::min(least, run(rows));

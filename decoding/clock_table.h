@@ -3,27 +3,22 @@
 #include <filesystem>
 #include <vector>
 
-#include "target_models/model.h"
+#include "decoding/step_cost.h"
 
 namespace aerie {
 
 class ClockTable {
  public:
-  struct Point {
-    int64_t rows;
-    double seconds;
-  };
   /// Ascending in rows, at least one. Throws Error otherwise.
-  explicit ClockTable(std::vector<Point> points);
+  explicit ClockTable(std::vector<RowCost> points);
   /// {"rows": [1, 2, ...], "seconds": [...]}. Throws Error naming the file.
   static ClockTable read(const std::filesystem::path& file);
   void write(const std::filesystem::path& file) const;
 
-  /// On the line through the neighbours; beyond the last point on the last line.
-  double seconds(int64_t rows) const;
+  double seconds(int64_t rows) const { return interpolate(points_, rows); }
 
  private:
-  std::vector<Point> points_;
+  std::vector<RowCost> points_;
 };
 
 /// Runs forwards of 1 to 512 rows, the fastest of some each: about two seconds for a small model.

@@ -14,6 +14,9 @@ PrefixCache::PageTokens page_tokens(const Sequence& sequence, int64_t page) {
                                  KvPool::kPageSize);
 }
 
+/// The placeholders of two pictures are the same tokens.
+bool known_by_tokens(const Sequence& sequence) { return sequence.request.media.empty(); }
+
 }  // namespace
 
 PageTable::PageTable(int64_t pages) : holders_(pages), cache_(pages) {
@@ -123,6 +126,7 @@ void PageTable::unlink_idle(int32_t page) {
 }
 
 int64_t PageTable::matching_pages(const Sequence& sequence) const {
+  if (!known_by_tokens(sequence)) return 0;
   int64_t pages = 0;
   for (int64_t parent = PrefixCache::kRoot; (pages + 1) * KvPool::kPageSize <= sequence.known();
        ++pages) {
@@ -148,6 +152,7 @@ void PageTable::adopt(Sequence& sequence, int64_t pages) {
 }
 
 void PageTable::publish(Sequence& sequence, int64_t rows) {
+  if (!known_by_tokens(sequence)) return;
   const int64_t complete = std::min(rows, sequence.committed) / KvPool::kPageSize;
   while (sequence.published < complete) {
     const PrefixCache::PageTokens tokens = page_tokens(sequence, sequence.published);

@@ -34,9 +34,10 @@ class PageTable {
   /// Gives a sequence that holds nothing the published pages that its text begins with, `pages` of
   /// them at most; their rows count as committed.
   void adopt(Sequence& sequence, int64_t pages);
-  /// Published pages that the sequence's text begins with.
+  /// Published pages that the sequence's text begins with; none where media are part of it.
   int64_t matching_pages(const Sequence& sequence) const;
-  /// Publishes the complete pages among the first `rows` committed rows.
+  /// Publishes the complete pages among the first `rows` committed rows, unless media are part of
+  /// the text: their tokens do not tell them apart.
   void publish(Sequence& sequence, int64_t rows);
 
   int64_t total() const { return static_cast<int64_t>(holders_.size()); }

@@ -13,9 +13,7 @@ namespace aerie {
 
 namespace {
 
-using Point = StepCost::Point;
-
-void level(std::vector<Point>& table, const char* what) {
+void level(std::vector<RowCost>& table, const char* what) {
   AERIE_CHECK(!table.empty(), "a table of step costs has no entry for the {}", what);
   for (size_t i = 1; i < table.size(); ++i) {
     AERIE_CHECK(table[i - 1].rows < table[i].rows,
@@ -24,14 +22,8 @@ void level(std::vector<Point>& table, const char* what) {
   }
 }
 
-double interpolate(std::span<const Point> table, int64_t rows) {
-  if (rows <= 0) return 0;
-  if (rows <= table.front().rows || table.size() == 1) return table.front().seconds;
-  size_t next = 1;
-  while (next + 1 < table.size() && table[next].rows < rows) ++next;
-  const Point &low = table[next - 1], &high = table[next];
-  return low.seconds + (high.seconds - low.seconds) * static_cast<double>(rows - low.rows) /
-                           static_cast<double>(high.rows - low.rows);
+double cost_of(std::span<const RowCost> table, int64_t rows) {
+  return rows <= 0 ? 0 : interpolate(table, rows);
 }
 
 /// The least of some runs: whatever else the machine does only adds to them.
@@ -58,14 +50,23 @@ std::vector<int64_t> row_counts(int64_t most_rows) {
 
 }  // namespace
 
-StepCost::StepCost(std::vector<Point> layers, std::vector<Point> head)
+double interpolate(std::span<const RowCost> table, int64_t rows) {
+  if (rows <= table.front().rows || table.size() == 1) return table.front().seconds;
+  size_t next = 1;
+  while (next + 1 < table.size() && table[next].rows < rows) ++next;
+  const RowCost &low = table[next - 1], &high = table[next];
+  return low.seconds + (high.seconds - low.seconds) * static_cast<double>(rows - low.rows) /
+                           static_cast<double>(high.rows - low.rows);
+}
+
+StepCost::StepCost(std::vector<RowCost> layers, std::vector<RowCost> head)
     : layers_(std::move(layers)), head_(std::move(head)) {
   level(layers_, "layers");
   level(head_, "head");
 }
 
 double StepCost::seconds(int64_t rows, int64_t logit_rows) const {
-  return correction_ * (interpolate(layers_, rows) + interpolate(head_, logit_rows));
+  return correction_ * (cost_of(layers_, rows) + cost_of(head_, logit_rows));
 }
 
 int64_t StepCost::rows_within(double limit, int64_t logit_rows) const {
@@ -104,7 +105,7 @@ StepCost measure_step_cost(const TargetModel& target, int64_t most_rows) {
     return target.forward(batch.input).hidden;
   };
   forward(most_rows);  // buffers grow
-  std::vector<Point> layers, head;
+  std::vector<RowCost> layers, head;
   for (const int64_t rows : row_counts(most_rows)) {
     layers.push_back({rows, fastest(rows <= 64 ? 5 : 2, [&] { forward(rows); })});
     const Tensor hidden = forward(rows);

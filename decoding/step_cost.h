@@ -8,17 +8,23 @@
 
 namespace aerie {
 
+/// What a forward of so many rows takes.
+struct RowCost {
+  int64_t rows;
+  double seconds;
+};
+
+/// Of a table ascending in rows: on the line through the neighbours; beyond the last entry on the
+/// last line, before the first one as much as that.
+double interpolate(std::span<const RowCost> table, int64_t rows);
+
 class StepCost {
  public:
-  struct Point {
-    int64_t rows;
-    double seconds;
-  };
   /// Seconds of the layers over rows, and of the head over rows with logits; both ascending in
   /// rows. A table that falls somewhere is noise: it is levelled from there on.
-  StepCost(std::vector<Point> layers, std::vector<Point> head);
+  StepCost(std::vector<RowCost> layers, std::vector<RowCost> head);
 
-  /// Between two points on the line through them; beyond the last one on the last line.
+  /// Nothing for no rows.
   double seconds(int64_t rows, int64_t logit_rows) const;
   /// The most rows, `logit_rows` of them with logits, whose forward takes no longer.
   int64_t rows_within(double seconds, int64_t logit_rows) const;
@@ -28,7 +34,7 @@ class StepCost {
   double correction() const { return correction_; }
 
  private:
-  std::vector<Point> layers_, head_;
+  std::vector<RowCost> layers_, head_;
   double correction_ = 1;
 };
 

@@ -23,7 +23,7 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;  ///< yarn; 0: not given
   /// Multi-axis RoPE (mrope): pairs of a head that follow each axis (time, height, width); []: one
   /// axis.
-  std::vector<int64_t> sections;
+  std::vector<int64_t> sections = {};
   bool interleaved = false;  ///< the axes take turns (Qwen3-VL) instead of blocks (Qwen2.5-VL)
 
   int64_t axes() const { return sections.empty() ? 1 : static_cast<int64_t>(sections.size()); }

@@ -50,9 +50,7 @@ RopeConfig read_local_rope(const HfJson& file) {
     const HfJson section = file.section("rope_parameters").section("sliding_attention");
     return read_rope_section(section, file, kLocalTheta);
   }
-  RopeConfig rope;
-  rope.theta = file.find<double>("rope_local_base_freq").value_or(kLocalTheta);
-  return rope;
+  return {.theta = file.find<double>("rope_local_base_freq").value_or(kLocalTheta)};
 }
 
 bool states_theta(const HfJson& file) {

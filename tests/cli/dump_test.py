@@ -3,9 +3,7 @@ import json
 import subprocess
 import unittest
 
-from program import MODEL, PROGRAM, ROOT, ProgramTest
-
-PYTHON = ROOT / ".venv/bin/python"
+from program import MODEL, PROGRAM, PYTHON, ProgramTest, chat
 
 RUN = f"""target:
   path: {MODEL}
@@ -40,12 +38,6 @@ print(json.dumps({
     "starts": shard["doc_start"][:].tolist(), "documents": shard["documents"][:].tolist(),
     "tokens": shard["tokens"][:8].tolist(), "facts": json.loads(shard.attrs["facts"])}))
 """
-
-
-def chat(i: int) -> str:
-    return json.dumps({"id": f"row-{i}", "conversations": [
-        {"role": "user", "content": f"What is {i} + {i}?"},
-        {"role": "assistant", "content": f"{i} + {i} makes {2 * i}."}]}) + "\n"
 
 
 class Dump(ProgramTest):

@@ -10,7 +10,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ.get("AERIE", ROOT / "build/release/aerie")).resolve()
 MODEL = ROOT / "models/SmolLM2-135M-Instruct"
+PYTHON = ROOT / ".venv/bin/python"
 ERROR, USAGE = 1, 2
+
+
+def chat(i: int, ending: str = ".", **more) -> str:
+    """A row of training data, with `more` beside its id."""
+    return json.dumps({"id": f"row-{i}", **more, "conversations": [
+        {"role": "user", "content": f"What is {i} + {i}?"},
+        {"role": "assistant", "content": f"{i} + {i} makes {2 * i}{ending}"}]}) + "\n"
 
 
 class ProgramTest(unittest.TestCase):

@@ -4,7 +4,7 @@ import os
 import subprocess
 import unittest
 
-from program import MODEL, PROGRAM, ROOT, ProgramTest
+from program import MODEL, PROGRAM, ROOT, ProgramTest, chat
 
 TORCHRUN = ROOT / ".venv/bin/torchrun"
 
@@ -21,12 +21,6 @@ train:
 output:
   dir: run
 """
-
-
-def chat(i: int) -> str:
-    return json.dumps({"id": f"row-{i}", "conversations": [
-        {"role": "user", "content": f"What is {i} + {i}?"},
-        {"role": "assistant", "content": f"{i} + {i} makes {2 * i}."}]}) + "\n"
 
 
 class Ranks(ProgramTest):

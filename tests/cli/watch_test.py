@@ -7,9 +7,9 @@ import unittest
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
-from program import MODEL, PROGRAM, ROOT, ProgramTest
+from program import MODEL, PYTHON, ProgramTest, chat
 
-PYTHON = ROOT / ".venv/bin/python"
+LONGER = ", as one can see by counting."
 
 RUN = f"""target:
   path: {MODEL}
@@ -42,12 +42,6 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
 """
 
 
-def chat(i: int, **more) -> str:
-    return json.dumps({"id": f"row-{i}", **more, "conversations": [
-        {"role": "user", "content": f"What is {i} + {i}?"},
-        {"role": "assistant", "content": f"{i} + {i} makes {2 * i}, as one can see by counting."}]}) + "\n"
-
-
 class Balanced(HTMLParser):
     """Fails on a closing tag that closes nothing."""
     VOID = {"meta", "br"}
@@ -70,8 +64,8 @@ class Balanced(HTMLParser):
 class Watch(ProgramTest):
     def setUp(self):
         super().setUp()
-        self.put("train.jsonl", "".join(chat(i) for i in range(12)))
-        self.put("heldout.jsonl", "".join(chat(i, domain="even" if i % 2 == 0 else "odd") for i in range(20, 26)))
+        self.put("train.jsonl", "".join(chat(i, LONGER) for i in range(12)))
+        self.put("heldout.jsonl", "".join(chat(i, LONGER, domain="even" if i % 2 == 0 else "odd") for i in range(20, 26)))
         self.put("run.yaml", RUN)
 
     def train(self, *arguments):

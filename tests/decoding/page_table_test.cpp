@@ -37,6 +37,22 @@ TEST(PageTable, ReservesWholePagesOrNothing) {
   EXPECT_EQ(PageTable::slot(a, 16), a.pages[1] * 16);
 }
 
+TEST(PageTable, WhatMediaArePartOfIsNeitherPublishedNorFound) {
+  PageTable table(8);
+  Sequence text = sequence_with_id(1), picture = sequence_with_id(2);
+  picture.request.media.resize(1);
+  for (Sequence* sequence : {&picture, &text}) {
+    sequence->tokens.assign(20, 7);
+    ASSERT_TRUE(table.reserve(*sequence, 16));
+    sequence->written = 16;
+    table.commit(*sequence, first_rows(16));
+    table.publish(*sequence, 16);
+    EXPECT_EQ(table.published(), sequence == &text ? 1 : 0);
+  }
+  EXPECT_EQ(table.matching_pages(text), 1);
+  EXPECT_EQ(table.matching_pages(picture), 0);
+}
+
 TEST(PageTable, CommitKeepsAPrefixAndReturnsThePagesBehind) {
   PageTable table(4);
   Sequence a = sequence_with_id(1);
