@@ -78,8 +78,9 @@ void add_train(CLI::App& app) {
                    "go on although these fields differ from the checkpoint's: optim.lr,optim.clip")
       ->delimiter(',')
       ->allow_extra_args(false);
-  command->add_flag("--dry-run", given->flags.dry_run,
-                    "resolve everything, run one step, print memory and time");
+  command->add_flag(
+      "--dry-run", given->flags.dry_run,
+      "resolve everything, run some steps and one evaluation, print memory, time and disk");
   add_config_flags(*command, given->common, true);
   add_config_help(*command);
   add_common_flags(*command, given->common);

@@ -29,12 +29,24 @@ bool says_nothing(const Json& message) {
   return silent && (!message.contains("tool_calls") || message.at("tool_calls").empty());
 }
 
+/// A template would set its own empty thought before such an answer: text that no target wrote.
+bool ends_in_thought(const Json& message) {
+  const Json& content = message.at("content");
+  if (!content.is_string()) return false;
+  const auto& text = content.get_ref<const std::string&>();
+  return text.find("<think>") != std::string::npos && text.find("</think>") == std::string::npos;
+}
+
 void check_messages(const Json& messages) {
   bool answered = false;
   for (const Json& message : messages) {
     if (message.at("role") != "assistant") continue;
     answered = true;
     if (says_nothing(message)) throw RowError("empty assistant turn", "");
+    if (ends_in_thought(message)) {
+      throw RowError("answer cut inside its reasoning",
+                     "<think> without </think>; resample with a larger --max-new-tokens");
+    }
   }
   if (!answered) throw RowError("no assistant turn", "");
 }

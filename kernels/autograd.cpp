@@ -10,11 +10,11 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/outer_product.h"
 #include "kernels/cpu/rows_avx512.h"
+#include "kernels/cpu/tensor_bits.h"
 
 namespace aerie::ops::autograd {
 namespace {
 
-using aerie::cpu::bf16;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::Variable;
@@ -23,9 +23,6 @@ using torch::autograd::variable_list;
 // Rows of a task, and of a partial sum of a norm's weight gradient: fixed, so that the sum has one
 // order.
 constexpr int64_t kRows = 64;
-
-const bf16* data(const Tensor& x) { return static_cast<const bf16*>(x.const_data_ptr()); }
-bf16* mutable_data(const Tensor& x) { return static_cast<bf16*>(x.data_ptr()); }
 
 struct LinearFunction : Function<LinearFunction> {
   static Variable forward(AutogradContext* context, const Variable& x, const Variable& master,
@@ -51,9 +48,9 @@ struct LinearFunction : Function<LinearFunction> {
                                      .outputs = master.size(0),
                                      .inputs = master.size(1),
                                      .rows = x.size(0),
-                                     .dy = data(dy),
+                                     .dy = bits(dy),
                                      .dy_stride = master.size(0),
-                                     .x = data(x),
+                                     .x = bits(x),
                                      .x_stride = master.size(1)});
     }
     return {dx, Tensor(), Tensor()};
@@ -62,7 +59,7 @@ struct LinearFunction : Function<LinearFunction> {
 
 /// body(first row, rows) in parallel.
 template <typename Body>
-void for_rows(int64_t rows, const Body& body) {
+void in_row_blocks(int64_t rows, const Body& body) {
   parallel_for(0, rows, kRows, [&](int64_t begin, int64_t end) { body(begin, end - begin); });
 }
 
@@ -89,11 +86,11 @@ struct RmsNormFunction : Function<RmsNormFunction> {
       partial = at::zeros({parts, c}, w.options());
     }
     const auto eps = static_cast<float>(context->saved_data["eps"].toDouble());
-    for_rows(rows_in_all, [&](int64_t row, int64_t rows) {
+    in_row_blocks(rows_in_all, [&](int64_t row, int64_t rows) {
       aerie::cpu::rms_norm_backward_rows(
-          dx.defined() ? mutable_data(dx) + row * c : nullptr,
+          dx.defined() ? mutable_bits(dx) + row * c : nullptr,
           partial.defined() ? partial.mutable_data_ptr<float>() + row / kRows * c : nullptr,
-          data(dy) + row * c, data(x) + row * c, w.const_data_ptr<float>(), rows, c, eps);
+          bits(dy) + row * c, bits(x) + row * c, w.const_data_ptr<float>(), rows, c, eps);
     });
     for (int64_t part = 0; dw.defined() && part < parts; ++part) {
       aerie::cpu::add_rows(dw.mutable_data_ptr<float>(), partial.const_data_ptr<float>() + part * c,
@@ -114,9 +111,9 @@ struct SwigluFunction : Function<SwigluFunction> {
     const Tensor gate_up = context->get_saved_variables()[0], dy = grads[0].contiguous();
     const int64_t width = dy.size(1);
     Tensor result = at::empty_like(gate_up);
-    for_rows(dy.size(0), [&](int64_t row, int64_t rows) {
-      aerie::cpu::swiglu_backward_rows(mutable_data(result) + row * 2 * width,
-                                       data(dy) + row * width, data(gate_up) + row * 2 * width,
+    in_row_blocks(dy.size(0), [&](int64_t row, int64_t rows) {
+      aerie::cpu::swiglu_backward_rows(mutable_bits(result) + row * 2 * width,
+                                       bits(dy) + row * width, bits(gate_up) + row * 2 * width,
                                        rows, width);
     });
     return {result};
@@ -138,8 +135,8 @@ struct RopeFunction : Function<RopeFunction> {
     const aerie::cpu::RopeRows rope{saved[1].const_data_ptr<float>(),
                                     saved[2].const_data_ptr<float>(), heads, d};
     const int64_t* positions = saved[0].const_data_ptr<int64_t>();
-    for_rows(dy.size(0), [&](int64_t row, int64_t rows) {
-      aerie::cpu::rope_backward_rows(mutable_data(dx) + row * width, data(dy) + row * width,
+    in_row_blocks(dy.size(0), [&](int64_t row, int64_t rows) {
+      aerie::cpu::rope_backward_rows(mutable_bits(dx) + row * width, bits(dy) + row * width,
                                      positions + row, rows, rope);
     });
     return {dx, Tensor(), Tensor(), Tensor()};

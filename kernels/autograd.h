@@ -2,7 +2,19 @@
 // (bf16). ops.cpp comes here when a gradient is wanted; elsewhere ATen's autograd differentiates
 // the composed forms.
 #pragma once
+#include <ATen/core/grad_mode.h>
+
 #include "kernels/ops.h"
+
+namespace aerie::ops {
+
+/// Whether what is computed from these has to be recorded.
+template <typename... Tensors>
+bool wants_grad(const Tensors&... inputs) {
+  return at::GradMode::is_enabled() && (inputs.requires_grad() || ...);
+}
+
+}  // namespace aerie::ops
 
 namespace aerie::ops::autograd {
 

@@ -6,6 +6,11 @@
 
 namespace aerie::ops::composed {
 
+/// What sums are made in: f32 for bf16 and f32; f64 stays, for checks by finite differences.
+inline at::ScalarType wide_type(const Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 /// What the losses of some students are made of (letters as in losses.h).
 struct LossRows {
   Tensor log_p, p_full, log_q;  ///< [n,W]

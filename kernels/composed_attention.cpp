@@ -11,17 +11,13 @@
 
 #include <limits>
 
+#include "kernels/composed.h"
 #include "kernels/training.h"
 
 namespace aerie::ops::composed {
 namespace {
 
 constexpr int64_t kBlockRows = 256;
-
-/// f32 for bf16 and f32; f64 stays, for checks by finite differences.
-at::ScalarType wide_type(const Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 /// Query rows [begin, end) of one document and the base keys [first, last) that any of them sees.
 struct Block {

@@ -17,10 +17,6 @@ namespace {
 
 constexpr int64_t kChunk = 32;  // teacher rows whose logits exist at once
 
-at::ScalarType wide_type(const Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 /// The weight as the computation sees it: rounded to the activations' type, then widened.
 Tensor wide_weight(const LinearWeight& weight, const Tensor& x) {
   return dense(weight).to(x.scalar_type()).to(wide_type(x));

@@ -1,7 +1,8 @@
 #include "kernels/cuda_layers.h"
 
-#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include "kernels/autograd.h"
 
 namespace aerie::ops::cuda {
 namespace {
@@ -9,8 +10,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-
-bool wants_grad(const Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 void remember(AutogradContext* context, const CudaOps& kernels) {
   context->saved_data["kernels"] = reinterpret_cast<int64_t>(&kernels);
@@ -66,7 +65,7 @@ struct Swiglu : torch::autograd::Function<Swiglu> {
 }  // namespace
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, const CudaOps& kernels) {
-  if (wants_grad(x) || wants_grad(weight)) return RmsNorm::apply(x, weight, eps, &kernels);
+  if (wants_grad(x, weight)) return RmsNorm::apply(x, weight, eps, &kernels);
   return kernels.rms_norm(x, weight, eps);
 }
 

@@ -78,11 +78,6 @@ bool is_tiled(const KvPool& pool) {
   return pool.k[0].is_cpu() && pool.k[0].scalar_type() == at::kBFloat16;
 }
 
-template <typename... Tensors>
-bool wants_grad(const Tensors&... inputs) {
-  return at::GradMode::is_enabled() && (inputs.requires_grad() || ...);
-}
-
 }  // namespace
 
 LinearWeight pack_linear(const Tensor& weight) {

@@ -113,9 +113,7 @@ struct TttAttention : torch::autograd::Function<TttAttention> {
   }
 };
 
-bool wants_grad(const Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
-
-bool wants_grad(const std::vector<Tensor>& list) {
+bool any_wants_grad(const std::vector<Tensor>& list) {
   return std::any_of(list.begin(), list.end(), [](const Tensor& x) { return wants_grad(x); });
 }
 
@@ -177,8 +175,7 @@ Tensor ttt_attention(const Tensor& q, const Tensor& rows, const Tensor& k, const
                      const std::vector<Tensor>& v_steps, double scale) {
   const AttentionInputs in{q, rows, k, v, q_start, k_steps, v_steps, scale};
   check_attention("ttt_attention", in);
-  if (wants_grad(q) || wants_grad(k) || wants_grad(v) || wants_grad(k_steps) ||
-      wants_grad(v_steps)) {
+  if (wants_grad(q, k, v) || any_wants_grad(k_steps) || any_wants_grad(v_steps)) {
     return TttAttention::apply(q, k, v, rows, q_start, scale, at::TensorList(k_steps),
                                at::TensorList(v_steps));
   }

@@ -9,6 +9,7 @@ answers put together from their sentences, or those of a file.
 usage: .venv/bin/python scripts/benchmark_prepare.py [--rows 20000] [--input chats.jsonl] [--once aerie|python FILE]
 """
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -39,10 +40,12 @@ def made_up_rows(count):
 
 def rows_of(path, count):
     """The file's rows over and over, each time with one word more at its begin: no row is another's copy."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    with open(path, encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    names = {"human": "user", "gpt": "assistant"}
     for i in range(count):
-        row = rows[i % len(rows)]
-        turns = [dict(turn) for turn in row["conversations"]]
+        turns = [{"role": names.get(role := turn.get("role") or turn["from"], role), "content": turn.get("content") or turn["value"]}
+                 for turn in rows[i % len(rows)]["conversations"]]
         turns[0]["content"] = f"{i // len(rows)} " + turns[0]["content"]
         yield {"id": str(i), "conversations": turns}
 
@@ -108,6 +111,9 @@ def main():
     parser.add_argument("--input", type=Path)
     parser.add_argument("--once", nargs=2, metavar=("WHICH", "FILE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if importlib.util.find_spec("datasets") is None:
+        version = re.search(r"DATASETS_VERSION=(.*)", (ROOT / "scripts/versions.env").read_text())[1]
+        sys.exit(f"the Python side is missing: .venv/bin/python -m pip install datasets=={version}")
     if given.once:
         print(json.dumps(RUNS[given.once[0]](Path(given.once[1]))))
         return

@@ -53,7 +53,7 @@ def measure(kind):
     seconds = sum(sum(s["step_seconds"].values()) for s in steps)
     tokens = sum(s["tokens_per_second"] * sum(s["step_seconds"].values()) for s in steps)
     return {"tokens_per_s": tokens / seconds, "waiting": sum(s["step_seconds"]["wait"] for s in steps) / seconds,
-            "peak_rss_mb": steps[-1]["peak_rss_mb"], "loss": steps[-1]["loss"]}
+            "peak_mb": steps[-1]["peak_memory_bytes"] / 1e6, "loss": steps[-1]["loss"]}
 
 
 kinds = {"one": "1 rank, 2 threads, 2 packs", "two": "2 ranks, 1 thread, 1 pack each", "zero": "the same, train.zero: 1"}
@@ -63,5 +63,5 @@ print(f"{'':34}{'tokens/s':>10}{'ratio':>8}{'waiting':>9}{'MB a rank':>11}{'last
 for kind, name in kinds.items():
     r = result[kind]
     print(f"{name:34}{r['tokens_per_s']:10.0f}{r['tokens_per_s'] / result['one']['tokens_per_s']:8.2f}"
-          f"{r['waiting']:9.1%}{r['peak_rss_mb']:11.0f}{r['loss']:11.4f}")
+          f"{r['waiting']:9.1%}{r['peak_mb']:11.0f}{r['loss']:11.4f}")
 PYTHON

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -69,6 +70,7 @@ def main():
     parser.add_argument("--megabytes", type=int, default=1000)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    subprocess.run(["cmake", "--build", PROGRAM.parent, "--target", PROGRAM.name], check=True, stdout=sys.stderr)
     directory = Path(tempfile.mkdtemp(prefix="aerie-store-", dir=given.directory))
     try:
         done = subprocess.run([PROGRAM, directory, str(given.hidden), str(given.rows), str(given.megabytes)],

@@ -1,4 +1,5 @@
-"""Makes clang's form of the compile database, with a precompiled header that clang can read.
+"""Makes clang's form of the compile database, with a precompiled header that clang can read. Its entries are what the
+compiler sees: a source, or a batch of sources of one room (CMake's unity build).
 
 usage: lint_database.py BUILD_DIRECTORY OUTPUT_DIRECTORY
 """
@@ -40,11 +41,11 @@ def main() -> None:
     build, output = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     output.mkdir(parents=True, exist_ok=True)
     entries = [e for e in json.loads((build / "compile_commands.json").read_text())
-               if e["file"].endswith(".cpp") and Path(e["file"]).is_relative_to(ROOT)]
+               if e["file"].endswith((".cpp", "_cxx.cxx"))]
     header, compiled = ROOT / "cmake/pch.h", output / "pch.h.pch"
     clang = next(filter(None, map(shutil.which, ("clang-14", "clang++", "clang"))), None)
     if clang:
-        pch_entry = next(e for e in entries if e["file"].endswith("cmake/pch.cpp"))
+        pch_entry = next(e for e in entries if "aerie_pch.dir" in e["command"])
         precompile(clang, header, arguments_of(pch_entry["command"]), compiled)
     first = ["-include-pch", str(compiled)] if clang else ["-include", str(header)]
     database = [{"directory": e["directory"], "file": e["file"],

@@ -51,6 +51,6 @@ configured bench --draft "$run_dir/draft" --input $questions/bench_prompts.jsonl
 say "results"
 python3 scripts/results_table.py "$run_dir/bench/bench.json"
 echo
-echo "draft      $run_dir/draft      (vLLM and SGLang load it)"
+echo "draft      $run_dir/draft      (as vLLM loads it; for SGLang: build/release/aerie export --checkpoint $run_dir/draft --format sglang --output DIR)"
 echo "training   $run_dir/metrics.jsonl"
 echo "benchmark  $run_dir/bench/report.html"

@@ -93,7 +93,7 @@ void dry_run(const RunConfig& config, const DraftConfig& draft, const TargetMode
   const Measured measured = measure_steps(config, trainer);
   RunRates rates = rates_of(config, shards, measured, steps);
   if (!config.data.heldout.empty()) rates.evaluation_seconds = trainer.evaluate().seconds;
-  rates.checkpoint_bytes = static_cast<double>(checkpoint_bytes(draft));
+  rates.checkpoint_bytes = static_cast<double>(checkpoint_bytes(draft, config.optim));
   rates.write_bytes_per_second = write_rate(config.output.dir);
   if (config.hidden_states.mode == "hybrid") {
     rates.store_bytes = rates.first_pass_tokens *
@@ -126,7 +126,7 @@ void dry_run_from_shapes(const RunConfig& config, const ModelConfig& target,
   log_info("memory, estimated from shapes, every token supervised:\n" +
            format_memory(estimate_memory(target, draft, config, {element, 1.0})));
   RunRates rates;
-  rates.checkpoint_bytes = static_cast<double>(checkpoint_bytes(draft));
+  rates.checkpoint_bytes = static_cast<double>(checkpoint_bytes(draft, config.optim));
   log_disk(config, rates);
   if (config.hidden_states.mode != "online") {
     const int64_t row = hidden_format(config, draft, dtype).row_bytes();

@@ -35,6 +35,22 @@ int64_t activations_per_row(const DraftConfig& d, int64_t depths) {
                      (1 + depths) * d.kv_heads * d.head_dim);
 }
 
+/// Depths that a row is unrolled to on average: with train.depth_keep = r, depth k keeps r^k of the
+/// rows.
+double mean_depths(const TrainSection& train) {
+  double sum = 0, share = 1;
+  for (int64_t k = 0; k < train.unroll; ++k, share *= train.depth_keep) sum += share;
+  return sum;
+}
+
+/// Of `rows` training rows. Computed again in the backward, only a depth's inputs stay, and the
+/// activations of the depth that is at work.
+double unroll_elements(const DraftConfig& draft, const TrainSection& train, double rows) {
+  const auto per_row = static_cast<double>(activations_per_row(draft, train.unroll));
+  if (!train.recompute) return rows * mean_depths(train) * per_row;
+  return rows * (per_row + mean_depths(train) * 2 * static_cast<double>(draft.hidden));
+}
+
 /// One layer's intermediate results of the target's forward pass.
 int64_t target_activations(const ModelConfig& t) {
   return 4 * t.hidden + 3 * t.intermediate + 2 * (t.heads + 2 * t.kv_heads) * t.head_dim;
@@ -69,8 +85,10 @@ int64_t draft_parameters(const DraftConfig& draft) {
   return count;
 }
 
-int64_t checkpoint_bytes(const DraftConfig& draft) {
-  return (4 + 2 * 4 + 2) * draft_parameters(draft);  // masters, moments, and the draft in bf16
+int64_t checkpoint_bytes(const DraftConfig& draft, const OptimSection& optim) {
+  const int64_t average = optim.ema > 0 ? 4 : 0;
+  // Masters, moments, the average, and the draft in bf16.
+  return (4 + 2 * 4 + average + 2) * draft_parameters(draft);
 }
 
 std::vector<MemoryPart> estimate_memory(const ModelConfig& target, const DraftConfig& draft,
@@ -80,8 +98,8 @@ std::vector<MemoryPart> estimate_memory(const ModelConfig& target, const DraftCo
   const int64_t features = static_cast<int64_t>(draft.capture_layers.size() + 1);
   const int64_t ahead = config.hidden_states.mode == "online" ? 1 : 2;  // one more is being read
   const double trained = facts.supervised_share * static_cast<double>(rows);
-  const int64_t per_row = activations_per_row(draft, config.train.unroll) * element;
-  return {
+  const double unroll = unroll_elements(draft, config.train, trained);
+  std::vector<MemoryPart> parts = {
       {"program and libraries", kProgram},
       {"target: weights",
        target_parameters(target) * element + embedding_bytes(target, draft, element)},
@@ -89,11 +107,14 @@ std::vector<MemoryPart> estimate_memory(const ModelConfig& target, const DraftCo
       {"draft: weights, gradients, two moments (f32)", 4 * 4 * parameters},
       {"draft: weights as computed with, both ways round", 2 * element * parameters},
       {"hidden states of a pack", ahead * rows * features * target.hidden * element},
-      {"activations of the unroll",
-       static_cast<int64_t>(trained * static_cast<double>(config.train.unroll * per_row))},
+      {"activations of the unroll", static_cast<int64_t>(unroll) * element},
       {"head and loss", head_loss_bytes(draft)},
       {"evaluation by decoding", evaluation_bytes(target, draft, config, element)},
   };
+  if (config.optim.ema > 0) {
+    parts.push_back({"draft: average of the weights (f32)", 4 * parameters});
+  }
+  return parts;
 }
 
 int64_t total_bytes(const std::vector<MemoryPart>& parts) {

@@ -25,7 +25,7 @@ int64_t total_bytes(const std::vector<MemoryPart>& parts);
 /// Parameters that train.
 int64_t draft_parameters(const DraftConfig& draft);
 /// A checkpoint's size on disk.
-int64_t checkpoint_bytes(const DraftConfig& draft);
+int64_t checkpoint_bytes(const DraftConfig& draft, const OptimSection& optim);
 /// A table, one part a line, with the total.
 std::string format_memory(const std::vector<MemoryPart>& parts);
 

@@ -124,7 +124,7 @@ Run::Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedD
   vocab = make_vocab_map(prepared.vocabulary.draft_to_target, draft.vocab);
 
   const int64_t epochs = config.train.max_steps > 0 ? 0 : config.train.epochs;
-  // A dry run leaves nothing behind, so it does not fill a store.
+  // A dry run leaves nothing but the prepared tokens behind, so it does not fill a store.
   RunConfig sources = config;
   if (task.flags.dry_run && config.hidden_states.mode == "hybrid")
     sources.hidden_states.mode = "online";

@@ -14,7 +14,7 @@ namespace {
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-auto kernel_for(Isa isa) {
+auto gemm_for(Isa isa) {
   AERIE_CHECK(isa <= best_isa(), "gemm: this machine has no {}", isa_name(isa));
   switch (isa) {
     case Isa::kAmx:
@@ -74,7 +74,7 @@ void gemm(const Gemm& problem, Isa isa) {
   if (problem.m == 0 || problem.n == 0) return;
   Gemm g = problem;
   if (g.k % kKBlock != 0) pad_k(g);
-  const auto kernel = kernel_for(isa);
+  const auto kernel = gemm_for(isa);
   const Cut tasks = cut(g);
   const int64_t panels = divide_up(g.n, kPanel);
   parallel_for(0, tasks.row_tasks * tasks.panel_tasks, 1, [&](int64_t begin, int64_t end) {

@@ -11,6 +11,7 @@
 #include "kernels/cpu/head_loss_rows.h"
 #include "kernels/cpu/outer_product.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tensor_bits.h"
 #include "kernels/cpu/training.h"
 
 namespace aerie::ops::cpu {
@@ -23,8 +24,6 @@ using namespace aerie::cpu;
 constexpr int64_t kTeacherRows = 256, kStudentRows = 512;
 constexpr int64_t kPanelsAtOnce = 8;  // 256 logits of each teacher row at a time
 
-const bf16* data(const Tensor& x) { return static_cast<const bf16*>(x.const_data_ptr()); }
-
 // Rows a power of two apart fall into the same cache sets; a line more keeps the tile loads apart.
 constexpr int64_t kSkew = 32;
 
@@ -32,7 +31,7 @@ constexpr int64_t kSkew = 32;
 void gather_rows(bf16* out, const Tensor& x, const int64_t* index, int64_t count) {
   const int64_t width = x.size(1);
   for (int64_t i = 0; i < count; ++i) {
-    std::copy_n(data(x) + index[i] * width, width, out + i * width);
+    std::copy_n(bits(x) + index[i] * width, width, out + i * width);
   }
 }
 
@@ -137,7 +136,7 @@ class HeadLossRun {
           .k = k,
           .a = teacher_block_,
           .lda = k,
-          .b = data(head.packed) + part * kPanelsAtOnce * kPanel * blocks * kKBlock,
+          .b = bits(head.packed) + part * kPanelsAtOnce * kPanel * blocks * kKBlock,
           .c_f32 = scores,
           .ldc = kColumns});
     const int32_t* target = target_of_.const_data_ptr<int32_t>();
@@ -182,7 +181,7 @@ class HeadLossRun {
           .k = width_,
           .a = student_block_,
           .lda = width_,
-          .b = data(in_.head->packed),
+          .b = bits(in_.head->packed),
           .c_f32 = logits_,
           .ldc = stride_});
     parallel_for(0, count, 8, [&](int64_t first, int64_t last) {
@@ -228,7 +227,7 @@ class HeadLossRun {
                 .k = std::min(kSlice, depth - at),
                 .a = d_logits_ + at,
                 .lda = stride_,
-                .b = data(in_.head->packed_transpose) + (panel * depth + at) * kPanel,
+                .b = bits(in_.head->packed_transpose) + (panel * depth + at) * kPanel,
                 .c_f32 = sums + panel * kPanel,
                 .c_bf16 = nullptr,
                 .ldc = width_,

@@ -1,15 +1,7 @@
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/tensor_bits.h"
 
 namespace aerie::ops::cpu {
-namespace {
-
-using aerie::cpu::bf16;
-
-const bf16* bits(const Tensor& tensor) { return static_cast<const bf16*>(tensor.const_data_ptr()); }
-bf16* mutable_bits(const Tensor& tensor) { return static_cast<bf16*>(tensor.mutable_data_ptr()); }
-
-}  // namespace
-
 Tensor pack(const Tensor& weight, aerie::cpu::Source order, Tensor out) {
   const Tensor rows = weight.detach().contiguous();
   const bool as_is = order == aerie::cpu::Source::kNK;

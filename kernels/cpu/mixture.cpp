@@ -9,6 +9,7 @@
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/tensor_bits.h"
 
 namespace aerie::ops::cpu {
 namespace {
@@ -16,8 +17,6 @@ namespace {
 using aerie::cpu::bf16;
 using aerie::cpu::narrow;
 using aerie::cpu::widen;
-
-bf16* bits(const Tensor& tensor) { return static_cast<bf16*>(tensor.mutable_data_ptr()); }
 
 /// Choices (row * E + e) sorted by expert, and where each expert's begin.
 struct Groups {
@@ -60,13 +59,15 @@ void product(const bf16* a, const LinearWeight& weight, bf16* c, int64_t rows) {
 /// Rows [begin, begin + count) of the work memory through one expert.
 void run_expert(const Expert& expert, const Rows& rows, int64_t begin, int64_t count) {
   const int64_t hidden = rows.in.size(1), inner = rows.inner.size(1);
-  product(bits(rows.in) + begin * hidden, expert.gate_up, bits(rows.gate_up) + begin * 2 * inner,
-          count);
+  product(mutable_bits(rows.in) + begin * hidden, expert.gate_up,
+          mutable_bits(rows.gate_up) + begin * 2 * inner, count);
   const auto swiglu_row = aerie::cpu::row_ops<bf16>().swiglu;
   for (int64_t row = begin; row < begin + count; ++row) {
-    swiglu_row(bits(rows.inner) + row * inner, bits(rows.gate_up) + row * 2 * inner, inner);
+    swiglu_row(mutable_bits(rows.inner) + row * inner, mutable_bits(rows.gate_up) + row * 2 * inner,
+               inner);
   }
-  product(bits(rows.inner) + begin * inner, expert.down, bits(rows.out) + begin * hidden, count);
+  product(mutable_bits(rows.inner) + begin * inner, expert.down,
+          mutable_bits(rows.out) + begin * hidden, count);
 }
 
 /// out[n] = the weighted sum of its choices, in their order: the same bits whatever the grouping.
@@ -75,7 +76,7 @@ void combine(bf16* out, const float* weights, const Rows& rows, const std::vecto
   const int64_t hidden = rows.out.size(1);
   std::vector<float> sum(static_cast<size_t>(hidden), 0.0f);
   for (int64_t i = row * choices; i < (row + 1) * choices; ++i) {
-    const bf16* value = bits(rows.out) + place[i] * hidden;
+    const bf16* value = mutable_bits(rows.out) + place[i] * hidden;
     for (int64_t c = 0; c < hidden; ++c) sum[c] += weights[i] * widen(value[c]);
   }
   for (int64_t c = 0; c < hidden; ++c) out[row * hidden + c] = narrow<bf16>(sum[c]);
@@ -95,8 +96,8 @@ Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
   std::vector<int64_t> place(count);
   for (int64_t i = 0; i < count; ++i) {
     place[groups.choice[i]] = i;
-    const bf16* from = bits(source) + groups.choice[i] / choices * hidden;
-    std::copy(from, from + hidden, bits(rows.in) + i * hidden);
+    const bf16* from = mutable_bits(source) + groups.choice[i] / choices * hidden;
+    std::copy(from, from + hidden, mutable_bits(rows.in) + i * hidden);
   }
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -114,7 +115,7 @@ Tensor mixture(const Tensor& x, const Tensor& chosen, const Tensor& weights,
   Tensor out = at::empty(x.sizes(), x.options());
   parallel_for(0, x.size(0), 16, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      combine(bits(out), factors.const_data_ptr<float>(), rows, place, choices, row);
+      combine(mutable_bits(out), factors.const_data_ptr<float>(), rows, place, choices, row);
     }
   });
   return out;

@@ -5,6 +5,7 @@
 #include "common/threads.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/paged_attention.h"
+#include "kernels/cpu/tensor_bits.h"
 
 namespace aerie::cpu {
 
@@ -37,11 +38,6 @@ using aerie::cpu::bf16;
 using aerie::cpu::kPageTokens;
 using aerie::cpu::padded_head;
 
-bf16* bits(const Tensor& tensor) { return static_cast<bf16*>(tensor.mutable_data_ptr()); }
-const bf16* const_bits(const Tensor& tensor) {
-  return static_cast<const bf16*>(tensor.const_data_ptr());
-}
-
 /// A slot's page of one head.
 bf16* page_of(bf16* layer, const KvPool& pool, int64_t slot, int64_t head) {
   return layer +
@@ -67,9 +63,9 @@ void kv_append_(KvPool& pool, int64_t layer, const Tensor& k, const Tensor& v,
   const Tensor keys = token_rows(k), values = token_rows(v), where = slots.contiguous();
   const int64_t* slot = where.const_data_ptr<int64_t>();
   check_slots("kv_append_", pool, slot, k.size(0));
-  bf16 *k_layer = bits(pool.k[layer]), *v_layer = bits(pool.v[layer]);
+  bf16 *k_layer = mutable_bits(pool.k[layer]), *v_layer = mutable_bits(pool.v[layer]);
   const int64_t head_dim = pool.head_dim;
-  const bf16 *from_k = const_bits(keys), *from_v = const_bits(values);
+  const bf16 *from_k = bits(keys), *from_v = bits(values);
   const int64_t k_stride = keys.stride(0), v_stride = values.stride(0);
   parallel_for(0, k.size(0), 64, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -92,7 +88,8 @@ void kv_move_(KvPool& pool, const Tensor& from_slots, const Tensor& to_slots) {
   check_slots("kv_move_", pool, target, count);
   std::vector<bf16> held(2 * count * heads * head_dim);
   for (size_t layer = 0; layer < pool.k.size(); ++layer) {
-    bf16 *keys = bits(pool.k[layer]), *values = bits(pool.v[layer]), *at = held.data();
+    bf16 *keys = mutable_bits(pool.k[layer]), *values = mutable_bits(pool.v[layer]),
+         *at = held.data();
     for (int64_t i = 0; i < count * heads; ++i, at += 2 * head_dim) {
       const int64_t slot = source[i / heads], head = i % heads;
       aerie::cpu::read_key(at, page_of(keys, pool, slot, head), slot % kPageTokens, head_dim);

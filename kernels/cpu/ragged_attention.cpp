@@ -16,7 +16,7 @@ struct Task {
   int64_t chunk, kv_head, first;
 };
 
-auto kernel_for(Isa isa) {
+auto attention_for(Isa isa) {
   AERIE_CHECK(isa <= aerie::cpu::best_isa(), "ragged_attention: this machine has no {}",
               aerie::cpu::isa_name(isa));
   switch (isa) {
@@ -92,7 +92,7 @@ std::vector<Task> tasks_of(const std::vector<PagedChunk>& chunks) {
 
 Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
                         const RaggedLayout& layout, double scale, Isa isa, int64_t window) {
-  const auto attend = kernel_for(isa);
+  const auto attend = attention_for(isa);
   const Tensor queries = head_rows(q);
   Tensor out = at::empty(q.sizes(), q.options());
   const std::vector<PagedChunk> chunks =

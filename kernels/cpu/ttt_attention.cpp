@@ -4,6 +4,7 @@
 
 #include "common/threads.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tensor_bits.h"
 #include "kernels/cpu/training.h"
 #include "kernels/cpu/ttt_attention.h"
 
@@ -11,8 +12,6 @@ namespace aerie::ops::cpu {
 namespace {
 
 using namespace aerie::cpu;
-
-bf16* data(const Tensor& x) { return static_cast<bf16*>(x.data_ptr()); }
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
@@ -73,12 +72,12 @@ Plan make_plan(const AttentionInputs& in) {
             {}};
   for (size_t s = 0; s < in.k_steps.size(); ++s) {
     plan.steps.push_back(in.k_steps[s].contiguous());
-    plan.k_steps.push_back(data(plan.steps.back()));
+    plan.k_steps.push_back(mutable_bits(plan.steps.back()));
     plan.steps.push_back(in.v_steps[s].contiguous());
-    plan.v_steps.push_back(data(plan.steps.back()));
+    plan.v_steps.push_back(mutable_bits(plan.steps.back()));
   }
   AttentionView& view = plan.view;
-  view.q = data(plan.q), view.k = data(plan.k), view.v = data(plan.v);
+  view.q = mutable_bits(plan.q), view.k = mutable_bits(plan.k), view.v = mutable_bits(plan.v);
   view.row = plan.rows.const_data_ptr<int64_t>();
   view.steps = static_cast<int64_t>(in.k_steps.size());
   view.heads = in.q.size(1), view.kv_heads = in.k.size(1), view.d = in.q.size(2);
@@ -115,7 +114,7 @@ class Packs {
  public:
   bf16* make(int64_t heads, int64_t rows, int64_t d) {
     buffers_.push_back(at::empty({heads * rows * d}, at::kBFloat16));
-    return data(buffers_.back());
+    return mutable_bits(buffers_.back());
   }
   float* make_f32(int64_t count) {
     buffers_.push_back(at::empty({count}, at::kFloat));
@@ -134,7 +133,7 @@ std::vector<bf16*> make_like(std::vector<Tensor>& grads, const std::vector<Tenso
   std::vector<bf16*> pointers;
   for (const Tensor& step : steps) {
     grads.push_back(at::empty_like(step, at::MemoryFormat::Contiguous));
-    pointers.push_back(data(grads.back()));
+    pointers.push_back(mutable_bits(grads.back()));
   }
   return pointers;
 }
@@ -161,7 +160,7 @@ AttentionOutput ttt_forward(const AttentionInputs& in) {
              [&](const AttentionDocument& document, int64_t at, int64_t head, float*) {
                pack_keys_amx(view, packs, document, at, head);
              });
-  const AttentionForward io{data(result.out), result.lse.mutable_data_ptr<float>()};
+  const AttentionForward io{mutable_bits(result.out), result.lse.mutable_data_ptr<float>()};
   for_pieces(plan, plan.pieces(&AttentionDocument::queries, kAttentionTile, true), view.kv_heads,
              [&](const AttentionDocument& document, int64_t at, int64_t head, float* work) {
                attention_forward_amx(view, packs, io, document, at, head, work);
@@ -178,9 +177,10 @@ AttentionGrads ttt_backward(const AttentionInputs& in, const AttentionOutput& ou
   const std::vector<bf16*> dk_steps = make_like(grads.k_steps, in.k_steps);
   const std::vector<bf16*> dv_steps = make_like(grads.v_steps, in.v_steps);
   const Tensor d_output = d_out.contiguous();
-  const AttentionBackward io{data(out.out),   data(d_output), out.lse.const_data_ptr<float>(),
-                             data(grads.q),   data(grads.k),  data(grads.v),
-                             dk_steps.data(), dv_steps.data()};
+  const AttentionBackward io{
+      mutable_bits(out.out), mutable_bits(d_output), out.lse.const_data_ptr<float>(),
+      mutable_bits(grads.q), mutable_bits(grads.k),  mutable_bits(grads.v),
+      dk_steps.data(),       dv_steps.data()};
   Packs buffers;
   AttentionPacks packs;
   for (bf16** keys : {&packs.k_turned, &packs.k_paired, &packs.v_turned}) {

@@ -241,6 +241,7 @@ TEST(Turns, BadConversationsHaveAReason) {
   const std::pair<const char*, const char*> rows[] = {
       {R"({"prompt": "q", "response": " "})", "empty assistant turn"},
       {R"({"prompt": "q"})", "no assistant turn"},
+      {R"({"prompt": "q", "response": "<think>Let me"})", "answer cut inside its reasoning"},
       {R"({"messages": [{"role": "user", "content": "q"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})",
        "refused by the chat template"},
       {R"({"messages": [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "a"}]})",

@@ -86,22 +86,22 @@ TEST(Sampler, UniformIsAFunctionOfItsArguments) {
   EXPECT_NE(counter_uniform(5, 9), counter_uniform(5, 10));
   EXPECT_NE(counter_uniform(5, 9), counter_uniform(6, 9));
   double sum = 0, squares = 0;
-  constexpr int kDraws = 100000;
-  for (int i = 0; i < kDraws; ++i) {
+  constexpr int kNumbers = 100000;
+  for (int i = 0; i < kNumbers; ++i) {
     const double u = counter_uniform(11, i);
     ASSERT_TRUE(u >= 0 && u < 1);
     sum += u;
     squares += u * u;
   }
-  EXPECT_NEAR(sum / kDraws, 0.5, 0.005);
-  EXPECT_NEAR(squares / kDraws, 1.0 / 3, 0.005);
+  EXPECT_NEAR(sum / kNumbers, 0.5, 0.005);
+  EXPECT_NEAR(squares / kNumbers, 1.0 / 3, 0.005);
 }
 
 TEST(Sampler, DrawsFollowTheLaw) {
   const SamplingParams params = with_temperature(1.0);
   std::vector<double> counts(4);
-  constexpr int kDraws = 40000;
-  for (int i = 0; i < kDraws; ++i) counts[choose_token(kHalves, params, i)] += 1.0 / kDraws;
+  constexpr int kNumbers = 40000;
+  for (int i = 0; i < kNumbers; ++i) counts[choose_token(kHalves, params, i)] += 1.0 / kNumbers;
   EXPECT_NEAR(counts[0], 0.5, 0.015);
   EXPECT_NEAR(counts[1], 0.25, 0.015);
   EXPECT_NEAR(counts[2], 0.125, 0.01);

@@ -11,7 +11,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string error_of(const std::string& text) {
+std::string device_error(const std::string& text) {
   return testing::error_of([&] { parse_device(text); });
 }
 
@@ -19,12 +19,12 @@ TEST(Device, CpuNeedsNothing) { EXPECT_EQ(parse_device("cpu"), at::Device(at::kC
 
 TEST(Device, AnythingElseIsRefusedByName) {
   for (const char* text : {"gpu", "", "CPU", "cuda0", "mps"}) {
-    EXPECT_THAT(error_of(text),
+    EXPECT_THAT(device_error(text),
                 AllOf(HasSubstr("--device " + std::string(text)), HasSubstr("cuda:N")))
         << text;
   }
   for (const char* text : {"cuda:", "cuda:x", "cuda:-1", "cuda:1x"}) {
-    EXPECT_THAT(error_of(text), AllOf(HasSubstr(text), HasSubstr("N from 0"))) << text;
+    EXPECT_THAT(device_error(text), AllOf(HasSubstr(text), HasSubstr("N from 0"))) << text;
   }
 }
 
@@ -37,7 +37,7 @@ TEST(Dtype, IsOneOfTwo) {
 
 // Where this build has no CUDA side, where the machine has no device, and where it has fewer.
 TEST(Device, DeviceThatIsNotThereIsRefusedWithTheFix) {
-  EXPECT_THAT(error_of("cuda:99"),
+  EXPECT_THAT(device_error("cuda:99"),
               AllOf(HasSubstr("--device cuda"),
                     ::testing::AnyOf(HasSubstr("use --device cpu"), HasSubstr("use cuda:0 to"))));
 }

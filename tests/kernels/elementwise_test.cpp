@@ -23,7 +23,7 @@ void expect_close(const Tensor& actual, const Tensor& expected) {
             tolerance(expected.scalar_type()));
 }
 
-std::vector<Isa> present() {
+std::vector<Isa> vector_isas() {
   std::vector<Isa> all;
   for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
     if (isa <= cpu::best_isa()) all.push_back(isa);
@@ -65,7 +65,7 @@ void compare_all(Isa isa) {
 }
 
 TEST(Elementwise, EveryInstructionSetFollowsTheCompositions) {
-  for (Isa isa : present()) {
+  for (Isa isa : vector_isas()) {
     SCOPED_TRACE(cpu::isa_name(isa));
     compare_all<float>(isa);
     compare_all<bf16>(isa);

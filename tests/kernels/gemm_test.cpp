@@ -53,7 +53,7 @@ double error(const Tensor& c, const Tensor& a, const Tensor& weight) {
       .item<double>();
 }
 
-class GemmOn : public testing::TestWithParam<Isa> {};
+class GemmOn : public ::testing::TestWithParam<Isa> {};
 
 TEST_P(GemmOn, FollowsTheDefinitionForAnyShape) {
   at::manual_seed(1);
@@ -139,7 +139,7 @@ TEST_P(GemmOn, AgreesWithThePlainLoops) {
             1e-6);
 }
 
-std::vector<Isa> present() {
+std::vector<Isa> all_isas() {
   std::vector<Isa> all;
   for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
     if (isa <= best_isa()) all.push_back(isa);
@@ -147,7 +147,7 @@ std::vector<Isa> present() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, GemmOn, testing::ValuesIn(present()),
+INSTANTIATE_TEST_SUITE_P(Isa, GemmOn, ::testing::ValuesIn(all_isas()),
                          [](const auto& isa) { return std::string(isa_name(isa.param)); });
 
 TEST(Pack, OrdersOfTheSourceGiveTheSameTiles) {

@@ -8,7 +8,7 @@
 namespace aerie::ops {
 namespace {
 
-class RaggedAttention : public testing::TestWithParam<std::tuple<at::ScalarType, Shape>> {
+class RaggedAttention : public ::testing::TestWithParam<std::tuple<at::ScalarType, Shape>> {
  protected:
   at::ScalarType dtype() const { return std::get<0>(GetParam()); }
   Shape shape() const { return std::get<1>(GetParam()); }
@@ -298,13 +298,14 @@ TEST_P(PagedBf16, InstructionSetsAgree) {
   }
 }
 
-const auto kShapes =
-    testing::Values(Shape{9, 3, 64}, Shape{4, 4, 16}, Shape{8, 1, 128}, Shape{2, 1, 80});
+const auto kHeadShapes =
+    ::testing::Values(Shape{9, 3, 64}, Shape{4, 4, 16}, Shape{8, 1, 128}, Shape{2, 1, 80});
 
 INSTANTIATE_TEST_SUITE_P(Types, RaggedAttention,
-                         testing::Combine(testing::Values(at::kFloat, at::kBFloat16), kShapes));
+                         ::testing::Combine(::testing::Values(at::kFloat, at::kBFloat16),
+                                            kHeadShapes));
 INSTANTIATE_TEST_SUITE_P(Shapes, PagedBf16,
-                         testing::Combine(testing::Values(at::kBFloat16), kShapes));
+                         ::testing::Combine(::testing::Values(at::kBFloat16), kHeadShapes));
 
 }  // namespace
 }  // namespace aerie::ops

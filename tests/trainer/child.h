@@ -42,6 +42,12 @@ inline pid_t start_child(const char* test, const std::filesystem::path& director
   ::_exit(127);
 }
 
+/// How often a test of random kills kills: AERIE_KILLS, or `otherwise`.
+inline int kills_wanted(int otherwise) {
+  const char* wanted = std::getenv("AERIE_KILLS");
+  return wanted ? std::atoi(wanted) : otherwise;
+}
+
 /// Waits for the process to end. -> its exit code, or minus the signal that ended it
 inline int wait_for(pid_t child) {
   int status = 0;
