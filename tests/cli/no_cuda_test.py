@@ -14,9 +14,9 @@ BUILD = Path(os.environ.get("AERIE_BUILD", PROGRAM.parent))
 
 
 def commands(build: Path) -> set[str]:
-    """How each C++ source is compiled, without what names the build directory."""
+    """How each C++ source, or batch of them, is compiled, without what names the build directory."""
     return {entry["command"].replace(str(build), "BUILD")
-            for entry in json.loads((build / "compile_commands.json").read_text()) if entry["file"].endswith(".cpp")}
+            for entry in json.loads((build / "compile_commands.json").read_text()) if entry["file"].endswith((".cpp", ".cxx"))}
 
 
 class WithoutCuda(ProgramTest):
@@ -36,7 +36,7 @@ class WithoutCuda(ProgramTest):
         for name in ("nvcc", "libtorch_cuda", "-ltorch_cuda", "aerie_cuda"):
             self.assertNotIn(name, rules)
         without = commands(build)
-        self.assertGreater(len(without), 40)
+        self.assertGreater(len(without), 30)
         self.assertEqual(without - commands(BUILD), set(), "compiled otherwise than in the tested build")
         plan = subprocess.run(["ninja", "-C", build, "-n", "aerie"], text=True, capture_output=True)
         self.assertEqual(plan.returncode, 0, plan.stdout + plan.stderr)
