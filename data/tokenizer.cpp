@@ -35,10 +35,14 @@ std::vector<AddedToken> read_added_tokens(const HfTokenizer* handle) {
 }  // namespace
 
 Tokenizer::Tokenizer(const fs::path& path) {
+  AERIE_CHECK(fs::exists(path),
+              "{} does not exist: give a model's directory (config.json, *.safetensors, "
+              "tokenizer.json)",
+              path.string());
   const fs::path file = fs::is_directory(path) ? path / "tokenizer.json" : path;
   AERIE_CHECK(
       fs::exists(file),
-      "{}: no such file. A model directory needs tokenizer.json (save the tokenizer with a recent "
+      "{} does not exist. A model directory needs tokenizer.json (save the tokenizer with a recent "
       "transformers to get one)",
       file.string());
   const std::string json = read_file(file);

@@ -274,6 +274,7 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
   check_layout(q, layout);
   check_type("ragged_attention", "q", q, pool.k[layer].scalar_type());
   AERIE_CHECK(window >= 0, "ragged_attention: a window of {} tokens", window);
+  AERIE_CHECK(scale > 0, "ragged_attention: scale {} must be above 0", scale);
   if (window >= layout.max_kv) window = 0;  // nothing has left it yet
   if (is_tiled(pool)) {
     return cpu::ragged_attention(q, pool, layer, layout, scale, aerie::cpu::best_isa(), window);

@@ -31,24 +31,50 @@ struct TileProducts {
   static void values(float* o, const bf16* p, const bf16* v, int64_t groups, int64_t,
                      int64_t padded) {
     finish_stores();
-    for (int64_t column = 0; column < padded; column += 32) {
-      _tile_loadd(0, o + column, padded * sizeof(float));
-      _tile_loadd(1, o + column + 16, padded * sizeof(float));
-      for (int64_t group = 0; group < groups; ++group) {
-        const bf16* tile = v + (group * padded + column) * 32;
-        _tile_loadd(4, p + group * 32, kBlockTokens * sizeof(bf16));
-        _tile_loadd(5, tile, 64);
-        _tile_loadd(6, tile + kTileElements, 64);
-        _tile_dpbf16ps(0, 4, 5);
-        _tile_dpbf16ps(1, 4, 6);
-      }
-      _tile_stored(0, o + column, padded * sizeof(float));
-      _tile_stored(1, o + column + 16, padded * sizeof(float));
-    }
+    int64_t column = 0;
+    for (; column + 64 <= padded; column += 64)
+      four_columns(o + column, p, v + column * 32, groups, padded);
+    for (; column < padded; column += 16)
+      one_column(o + column, p, v + column * 32, groups, padded);
   }
 
  private:
   static constexpr int64_t kTileElements = 512;
+
+  /// 64 columns of o: four sums under way hide each other's latency.
+  static void four_columns(float* o, const bf16* p, const bf16* v, int64_t groups, int64_t padded) {
+    const int64_t stride = padded * sizeof(float);
+    _tile_loadd(0, o, stride);
+    _tile_loadd(1, o + 16, stride);
+    _tile_loadd(2, o + 32, stride);
+    _tile_loadd(3, o + 48, stride);
+    for (int64_t group = 0; group < groups; ++group) {
+      const bf16* tile = v + group * padded * 32;
+      _tile_loadd(4, p + group * 32, kBlockTokens * sizeof(bf16));
+      _tile_loadd(5, tile, 64);
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_loadd(6, tile + kTileElements, 64);
+      _tile_dpbf16ps(1, 4, 6);
+      _tile_loadd(7, tile + 2 * kTileElements, 64);
+      _tile_dpbf16ps(2, 4, 7);
+      _tile_loadd(5, tile + 3 * kTileElements, 64);
+      _tile_dpbf16ps(3, 4, 5);
+    }
+    _tile_stored(0, o, stride);
+    _tile_stored(1, o + 16, stride);
+    _tile_stored(2, o + 32, stride);
+    _tile_stored(3, o + 48, stride);
+  }
+
+  static void one_column(float* o, const bf16* p, const bf16* v, int64_t groups, int64_t padded) {
+    _tile_loadd(0, o, padded * sizeof(float));
+    for (int64_t group = 0; group < groups; ++group) {
+      _tile_loadd(4, p + group * 32, kBlockTokens * sizeof(bf16));
+      _tile_loadd(5, v + group * padded * 32, 64);
+      _tile_dpbf16ps(0, 4, 5);
+    }
+    _tile_stored(0, o, padded * sizeof(float));
+  }
 
   static void four_pages(float* s, const bf16* q, const bf16* const* keys, int64_t padded) {
     _tile_zero(0);

@@ -66,15 +66,13 @@ struct LoopProducts {
 
 /// The softmax of one row of a block as plain loops.
 struct LoopSoftmax {
-  /// s = the scaled scores of the first `seen` tokens, masked beyond; returns their maximum and
-  /// `highest`'s
-  static float scale_and_highest(float* s, int64_t seen, int64_t width, float scale,
-                                 float highest) {
+  /// Masks the scores beyond the first `seen`; returns the maximum of those and `highest`
+  static float mask_and_highest(float* s, int64_t seen, int64_t width, float highest) {
     float partial[kLanes];
     for (float& value : partial) value = highest;
     for (int64_t t = 0; t < width; t += kLanes) {
       for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const float score = t + lane < seen ? s[t + lane] * scale : kMasked;
+        const float score = t + lane < seen ? s[t + lane] : kMasked;
         s[t + lane] = score;
         partial[lane] = score > partial[lane] ? score : partial[lane];
       }
@@ -82,12 +80,12 @@ struct LoopSoftmax {
     return fold_lanes(partial, [](float a, float b) { return a > b ? a : b; });
   }
 
-  /// p = e^(s - highest); returns their sum, in the order of kLanes partial sums
-  static float exponentials(bf16* p, const float* s, int64_t width, float highest) {
+  /// p = e^(scale (s - highest)); returns their sum, in the order of kLanes partial sums
+  static float exponentials(bf16* p, const float* s, int64_t width, float scale, float highest) {
     float partial[kLanes] = {};
     for (int64_t t = 0; t < width; t += kLanes) {
       for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const float value = exponential(s[t + lane] - highest);
+        const float value = exponential(scale * (s[t + lane] - highest));
         partial[lane] += value;
         p[t + lane] = narrow<bf16>(value);
       }
@@ -332,15 +330,15 @@ class AttentionTask {
     float* s = memory_.s + r * kBlockTokens;
     if (chunk_.window > 0) mask_window(s, query, start, width);
     const float before = memory_.highest[query];
-    const float highest =
-        Softmax::scale_and_highest(s, visible(query) - start, width, chunk_.scale, before);
-    const float sum = Softmax::exponentials(memory_.p + r * kBlockTokens, s, width, highest);
+    const float highest = Softmax::mask_and_highest(s, visible(query) - start, width, before);
+    const float sum =
+        Softmax::exponentials(memory_.p + r * kBlockTokens, s, width, chunk_.scale, highest);
     memory_.highest[query] = highest;
     if (highest == before) {
       memory_.denominator[query] += sum;
       return;
     }
-    const float shrink = exponential(before - highest);
+    const float shrink = exponential(chunk_.scale * (before - highest));
     memory_.denominator[query] = memory_.denominator[query] * shrink + sum;
     float* o = memory_.o + query * padded_;
     for (int64_t c = 0; c < padded_; ++c) o[c] *= shrink;

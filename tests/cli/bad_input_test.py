@@ -38,16 +38,16 @@ class Data(ProgramTest):
 
     def test_missing_file(self):
         run = self.put("run.yaml", RUN)
-        self.assert_error(r"train\.jsonl", "prepare", "--config", run)
+        self.assert_error(r"data\.train: train\.jsonl does not exist", "prepare", "--config", run)
 
     def test_empty_file(self):
-        self.assert_error(r"train\.jsonl", *self.prepare(""))
+        self.assert_error(r"train\.jsonl has no rows: give a file of JSON lines", *self.prepare(""))
 
     def test_rows_that_are_not_conversations(self):
-        self.assert_error(r"train\.jsonl:\d+", *self.prepare('{"id": 1, "text": "hello"}\n' * 5))
+        self.assert_error(r"train\.jsonl:1: unknown form: expected conversations, messages", *self.prepare('{"id": 1, "text": "hello"}\n' * 5))
 
     def test_rows_that_are_not_json(self):
-        self.assert_error(r"train\.jsonl:\d+", *self.prepare("hello\n" * 5))
+        self.assert_error(r"train\.jsonl:1: not JSON", *self.prepare("hello\n" * 5))
 
 
 class Targets(ProgramTest):
@@ -56,7 +56,7 @@ class Targets(ProgramTest):
         return "generate", "--target", target, "--input", "prompts.jsonl", "--output", "out.jsonl", *flags
 
     def test_no_such_directory(self):
-        self.assert_error(r"no/model", *self.generate("no/model"))
+        self.assert_error(r"no/model does not exist: give a model's directory", *self.generate("no/model"))
 
     def test_unknown_model_type_lists_the_known_ones(self):
         model = self.model_with({"model_type": "mamba"})
@@ -88,7 +88,7 @@ class Targets(ProgramTest):
 
     def test_draft_that_is_none(self):
         self.put("draft/config.json", "{}")
-        self.assert_error(r"draft/config\.json", *self.generate(MODEL, PROMPT, "--draft", "draft"))
+        self.assert_error(r'draft/config\.json: the key "model_type" is missing', *self.generate(MODEL, PROMPT, "--draft", "draft"))
 
     def test_device_that_is_not_there(self):
         self.assert_error(r"--device tpu: give", *self.generate(MODEL, PROMPT, "--device", "tpu"))
@@ -96,10 +96,10 @@ class Targets(ProgramTest):
 
 class Exports(ProgramTest):
     def test_no_checkpoint(self):
-        self.assert_error(r"run/best", "export", "--checkpoint", "run/best", "--output", "draft")
+        self.assert_error(r"run/best is no checkpoint: .*Give a step-\* directory", "export", "--checkpoint", "run/best", "--output", "draft")
 
     def test_check_of_no_draft(self):
-        self.assert_error(r"draft", "export", "--check", "draft")
+        self.assert_error(r"draft/config\.json does not exist", "export", "--check", "draft")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,8 @@ TEST_F(RunConfigTest, MissingFileAndMissingKeys) {
   EXPECT_EQ(error_of(""),
             "run.yaml: target.path is missing (Hugging Face directory of the frozen target "
             "model); add it, or pass --set target.path=...");
-  EXPECT_THROW(load_run_config("absent.yaml", {}), Error);
+  EXPECT_THAT([] { load_run_config("absent.yaml", {}); },
+              ::testing::ThrowsMessage<Error>(HasSubstr("absent.yaml does not exist")));
   EXPECT_EQ(read_run_config({}, {"decode.draft_tokens=3"}).decode.draft_tokens, 3);
 }
 

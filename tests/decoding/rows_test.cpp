@@ -79,8 +79,9 @@ TEST_F(Rows, MistakesAreNamedWithFileAndLine) {
               ThrowsMessage<Error>(HasSubstr("bad.jsonl:1: unknown form")));
   EXPECT_THAT(reading("{\"messages\":[{\"role\":\"robot\",\"content\":\"a\"}]}\n"),
               ThrowsMessage<Error>(HasSubstr("unknown role: \"robot\"")));
-  EXPECT_THROW(reading("")(), Error);
-  EXPECT_THROW(read_prompts(directory_ / "missing.jsonl"), Error);
+  EXPECT_THAT(reading(""), ThrowsMessage<Error>(HasSubstr("bad.jsonl has no rows")));
+  EXPECT_THAT([&] { read_prompts(directory_ / "missing.jsonl"); },
+              ThrowsMessage<Error>(HasSubstr("missing.jsonl does not exist")));
 }
 
 TEST_F(Rows, ALogGoesOnWhereItsWriterDied) {

@@ -36,15 +36,21 @@ class SmolLM2 : public ::testing::Test {
   void SetUp() override { ASSERT_NE(target_, nullptr) << "the model could not be loaded"; }
 
   static std::vector<std::vector<int32_t>> outputs(Decoder& decoder, int64_t concurrency,
-                                                   AcceptanceCount* count) {
+                                                   AcceptanceCount* count, size_t prompts = 40) {
+    const std::vector<Request> requests(requests_->begin(), requests_->begin() + prompts);
     Engine engine(*target_->model, decoder,
-                  {{concurrency, kRowBudget}, target_->pages_for(*requests_, concurrency)});
+                  {{concurrency, kRowBudget}, target_->pages_for(requests, concurrency)});
     std::vector<std::vector<int32_t>> all;
-    for (const Completion& completion : run_requests(engine, *requests_)) {
+    for (const Completion& completion : run_requests(engine, requests)) {
       if (count != nullptr) count->add(completion);
       all.push_back(completion.tokens);
     }
     return all;
+  }
+
+  /// Of the first `prompts`.
+  static std::vector<std::vector<int32_t>> expected(size_t prompts) {
+    return {expected_->begin(), expected_->begin() + prompts};
   }
 
   static TextTarget* target_;
@@ -78,7 +84,7 @@ TEST_F(SmolLM2, ADraftThatIsSometimesRightChangesNothingAtBatch1And4And8) {
   const auto draft = copier_draft(*target_->model, {0, 14, 26}, 1);
   for (const int64_t concurrency : {1, 4, 8}) {
     AcceptanceCount count;
-    EXPECT_EQ(outputs(*draft.decoder(*target_->model, 3), concurrency, &count), *expected_);
+    EXPECT_EQ(outputs(*draft.decoder(*target_->model, 3), concurrency, &count, 12), expected(12));
     EXPECT_GT(count.length(), 1.0) << "no guess ever held: the test shows little";
   }
 }
@@ -88,7 +94,7 @@ TEST_F(SmolLM2, TreesChangeNothingAtBatch1And4And8) {
   for (const int64_t concurrency : {1, 4, 8}) {
     AcceptanceCount count;
     const auto decoder = draft.decoder(*target_->model, Speculation{4, 4, 15});
-    EXPECT_EQ(outputs(*decoder, concurrency, &count), *expected_);
+    EXPECT_EQ(outputs(*decoder, concurrency, &count, 12), expected(12));
     EXPECT_GT(count.length(), 1.0) << "no guess ever held: the test shows little";
   }
 }

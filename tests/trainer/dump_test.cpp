@@ -26,12 +26,12 @@ using testing::wait_for;
 RunConfig dump_run(const fs::path& directory, const std::string& name) {
   if (!fs::exists(directory / "train.jsonl")) {
     testing::write_tiny_target(directory / "target");
-    testing::write_chats(directory / "train.jsonl", 1500, 1);
+    testing::write_chats(directory / "train.jsonl", 600, 1);
     testing::write_chats(directory / "heldout.jsonl", 8, 2);
   }
   RunConfig config = testing::tiny_run(directory, name);
   config.hidden_states.store = directory / name;
-  config.hidden_states.shard_bytes = 5'000'000;
+  config.hidden_states.shard_bytes = 2'000'000;
   return config;
 }
 

@@ -1,5 +1,5 @@
 // A checkpoint becomes a directory that loads, and a damaged one is refused with the reason.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include "common/error.h"
 #include "common/log.h"
@@ -94,12 +94,15 @@ TEST_F(Export, NotANumberIsRefused) {
 TEST_F(Export, WhatIsNoCheckpointIsRefused) {
   ExportFlags wrong = flags("draft");
   wrong.checkpoint = directory_ / "target";
-  EXPECT_THROW(export_command(wrong), Error);
+  EXPECT_THAT(
+      testing::error_of([&] { export_command(wrong); }),
+      ::testing::HasSubstr("\"architectures\" names \"LlamaForCausalLM\"; an EAGLE-3 draft"));
   EXPECT_FALSE(fs::exists(wrong.output));
 }
 
 TEST_F(Export, AnUnknownFormatIsRefused) {
-  EXPECT_THROW(export_command(flags("draft", "onnx")), Error);
+  EXPECT_THAT(testing::error_of([&] { export_command(flags("draft", "onnx")); }),
+              ::testing::HasSubstr("--format onnx is not known: choose one of vllm"));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // A run that is killed and started again ends with the same bits as one that was left alone.
 #include <fmt/format.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <chrono>
 #include <csignal>
@@ -197,7 +197,10 @@ TEST_F(Resume, IsRefusedWhereTheDataHaveChanged) {
 TEST_F(Resume, NeverIsRefusedWhereCheckpointsLie) {
   TrainFlags flags;
   flags.resume = "never";
-  EXPECT_THROW(train_command(tiny_run(directory_.path(), "whole"), flags, {}), Error);
+  EXPECT_THAT(
+      testing::error_of([&] { train_command(tiny_run(directory_.path(), "whole"), flags, {}); }),
+      ::testing::HasSubstr("whole has checkpoints of an earlier run: choose another "
+                           "output.dir"));
 }
 
 TEST_F(Resume, KeepsTheLastCheckpointsAndTheBest) {
