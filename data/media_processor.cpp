@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "common/files.h"
+#include "data/audio_processor.h"
 #include "data/conversation.h"
 #include "data/image_processor.h"
 #include "data/json.h"
@@ -21,19 +22,35 @@ int32_t placeholder_of(const Json& config, std::initializer_list<const char*> ke
   return -1;
 }
 
+/// Settings of a kind of media and the file they stand in: preprocessor_config.json, where
+/// `type_key` names the class, or a section of transformers 5's processor_config.json. Null: none.
+std::pair<Json, std::string> read_settings_of(const fs::path& model_dir, const char* type_key,
+                                              const char* section) {
+  const fs::path file = model_dir / "preprocessor_config.json",
+                 newer = model_dir / "processor_config.json";
+  Json settings = read_json_object(file);
+  if (settings.contains(type_key)) return {std::move(settings), file.string()};
+  const Json processor = read_json_object(newer);
+  if (processor.contains(section)) return {processor.at(section), newer.string()};
+  return {Json(nullptr), ""};
+}
+
 std::unique_ptr<MediaProcessor> read_image_processor(const fs::path& model_dir,
                                                      const Json& config) {
   const int32_t token = placeholder_of(config, {"image_token_id", "image_token_index"});
   if (token < 0) return nullptr;
-  const fs::path file = model_dir / "preprocessor_config.json",
-                 newer = model_dir / "processor_config.json";
-  const Json settings = read_json_object(file);
-  if (settings.contains("image_processor_type"))
-    return make_image_processor(settings, token, file.string());
-  const Json processor = read_json_object(newer);
-  if (processor.contains("image_processor"))
-    return make_image_processor(processor.at("image_processor"), token, newer.string());
-  return nullptr;
+  const auto [settings, where] =
+      read_settings_of(model_dir, "image_processor_type", "image_processor");
+  return settings.is_null() ? nullptr : make_image_processor(settings, token, where);
+}
+
+std::unique_ptr<MediaProcessor> read_audio_processor(const fs::path& model_dir,
+                                                     const Json& config) {
+  const int32_t token = placeholder_of(config, {"audio_token_id", "audio_token_index"});
+  if (token < 0) return nullptr;
+  const auto [settings, where] =
+      read_settings_of(model_dir, "feature_extractor_type", "feature_extractor");
+  return settings.is_null() ? nullptr : make_audio_processor(settings, token, where);
 }
 
 void check_placeholders(bool equal, MediaKind kind) {
@@ -78,6 +95,7 @@ MediaProcessors read_media_processors(const fs::path& model_dir) {
   MediaProcessors processors;
   processors.target = model_dir.string();
   processors.image = read_image_processor(model_dir, config);
+  processors.audio = read_audio_processor(model_dir, config);
   return processors;
 }
 

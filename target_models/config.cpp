@@ -102,7 +102,9 @@ ModelConfig model_config_from(const HfJson& file) {
   const Family& family = find_family(config.model_type, file.where());
   // Models with towers keep the language model's keys in a section, or, in files of transformers 4,
   // among their own.
-  const HfJson text = file.has("text_config") ? file.section("text_config") : file;
+  const HfJson text = file.has("text_config")
+                          ? file.section("text_config").with_defaults(family.text_defaults)
+                          : file;
   refuse_unsupported(text, family);
   read_shapes(text, family, config);
   config.architecture = read_architecture(file);

@@ -33,6 +33,12 @@ HfJson HfJson::section(std::string_view key) const {
   return HfJson(*value, fmt::format("{}: {}", where_, key));
 }
 
+HfJson HfJson::with_defaults(const char* defaults) const {
+  json all = json::parse(defaults);
+  all.update(object_);
+  return HfJson(std::move(all), where_);
+}
+
 int64_t HfJson::require_size(std::string_view key) const {
   const int64_t value = require<int64_t>(key);
   AERIE_CHECK(value >= 1, "{}: \"{}\" is {} and must be at least 1", where_, key, value);

@@ -25,6 +25,9 @@ class HfJson {
   /// The object under `key`; Error if it is missing or no object.
   HfJson section(std::string_view key) const;
 
+  /// Itself with the keys that it lacks taken from the JSON object `defaults`.
+  HfJson with_defaults(const char* defaults) const;
+
   /// The value of a key without which the file cannot be understood.
   template <typename T>
   T require(std::string_view key) const {

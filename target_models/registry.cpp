@@ -1,6 +1,7 @@
 #include "target_models/registry.h"
 
 #include "common/error.h"
+#include "target_models/audio_qwen2.h"
 #include "target_models/gemma3.h"
 #include "target_models/moe.h"
 #include "target_models/vision_qwen2_5.h"
@@ -23,6 +24,11 @@ constexpr Family kFamilies[] = {
      .qkv_bias = true,
      .head_dim_from_hidden = true,
      .make = make_qwen2_5_vl},
+    {.model_type = "qwen2_audio",  // speech and sounds
+     .qkv_bias = true,
+     .head_dim_from_hidden = true,
+     .text_defaults = kQwen2AudioText,
+     .make = make_qwen2_audio},
 };
 
 }  // namespace

@@ -19,6 +19,8 @@ struct Family {
   bool head_dim_from_hidden = false;  ///< head_dim may be missing: hidden_size / heads
   bool kv_heads_from_heads = false;  ///< num_key_value_heads may be missing: as many as query heads
   bool window_unless_null = false;   ///< a missing sliding_window means that there is one
+  /// JSON of what text_config leaves out because it is the default of a Hugging Face class.
+  const char* text_defaults = "{}";
   /// Reads the keys that only this family has, after all others; null: there are none.
   void (*read)(const HfJson& file, ModelConfig& config) = nullptr;
   std::unique_ptr<TargetModel> (*make)(ModelConfig, ParamStore, at::Device,
