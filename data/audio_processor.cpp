@@ -1,21 +1,12 @@
 #include "data/audio_processor.h"
 
-#include <nlohmann/json.hpp>
-
-#include "common/error.h"
 #include "common/files.h"
 #include "data/audio.h"
 #include "data/log_mel.h"
+#include "data/setting.h"
 
 namespace aerie {
 namespace {
-
-int64_t positive_setting(const Json& settings, const char* key, const std::string& where) {
-  const bool found = settings.contains(key) && settings.at(key).is_number_integer() &&
-                     settings.at(key).get<int64_t>() > 0;
-  AERIE_CHECK(found, "{}: \"{}\" must be given and above 0", where, key);
-  return settings.at(key);
-}
 
 /// What would change the features if it were ignored.
 void refuse_unusual_extractor(const Json& settings, const std::string& where) {
@@ -26,6 +17,20 @@ void refuse_unusual_extractor(const Json& settings, const std::string& where) {
   }
   const bool normalised = settings.contains("do_normalize") && settings.at("do_normalize") == true;
   AERIE_CHECK(!normalised, "{}: \"do_normalize\" is true, which is not supported", where);
+}
+
+LogMelSettings read_log_mel(const Json& settings, const std::string& where) {
+  refuse_unusual_extractor(settings, where);
+  LogMelSettings s;
+  s.mels = setting<int64_t>(settings, "feature_size", where);
+  s.rate = setting<int64_t>(settings, "sampling_rate", where);
+  s.n_fft = setting<int64_t>(settings, "n_fft", where);
+  s.hop = setting<int64_t>(settings, "hop_length", where);
+  s.seconds = setting<int64_t>(settings, "chunk_length", where);
+  AERIE_CHECK(s.mels > 0 && s.rate > 0 && s.n_fft > 0 && s.hop > 0 && s.seconds > 0,
+              "{}: feature_size, sampling_rate, n_fft, hop_length and chunk_length must be above 0",
+              where);
+  return s;
 }
 
 class LogMelProcessor final : public MediaProcessor {
@@ -55,8 +60,9 @@ class LogMelProcessor final : public MediaProcessor {
  private:
   MediaGrid grid_of(int64_t samples, const std::string& name) const {
     const int64_t tokens = (heard_frames(samples, settings_) + 1) / 4;
-    AERIE_CHECK(tokens > 0, "{}: {} samples are too short: the model hears nothing below {}", name,
-                samples, 2 * settings_.hop + 1);
+    AERIE_CHECK(tokens > 0,
+                "{}: the audio has {} samples, and the model hears no fewer than {}: leave it out",
+                name, samples, 2 * settings_.hop + 1);
     return {tokens, 1, 1};
   }
 
@@ -75,13 +81,7 @@ std::unique_ptr<MediaProcessor> make_audio_processor(const Json& settings, int32
   AERIE_CHECK(type == "WhisperFeatureExtractor",
               "{}: feature_extractor_type \"{}\" is not supported; known: WhisperFeatureExtractor",
               where, type);
-  refuse_unusual_extractor(settings, where);
-  const LogMelSettings log_mel{.mels = positive_setting(settings, "feature_size", where),
-                               .rate = positive_setting(settings, "sampling_rate", where),
-                               .n_fft = positive_setting(settings, "n_fft", where),
-                               .hop = positive_setting(settings, "hop_length", where),
-                               .seconds = positive_setting(settings, "chunk_length", where)};
-  return std::make_unique<LogMelProcessor>(log_mel, token,
+  return std::make_unique<LogMelProcessor>(read_log_mel(settings, where), token,
                                            hash_hex(fmt::format("{} {}", token, settings.dump())));
 }
 

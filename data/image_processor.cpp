@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "data/image.h"
+#include "data/setting.h"
 
 namespace aerie {
 namespace {
@@ -24,16 +25,6 @@ std::array<float, 256> normalised_bytes(double mean, double std) {
   const auto shift = static_cast<float>(mean * 255), scale = static_cast<float>(std * 255);
   for (size_t i = 0; i < values.size(); ++i) values[i] = (static_cast<float>(i) - shift) / scale;
   return values;
-}
-
-template <typename T>
-T setting(const Json& settings, const char* key, const std::string& where) {
-  AERIE_CHECK(settings.contains(key), "{}: the key \"{}\" is missing: add it", where, key);
-  try {
-    return settings.at(key).get<T>();
-  } catch (const Json::exception& e) {
-    fail("{}: \"{}\": {}", where, key, e.what());
-  }
 }
 
 /// A limit of pixels: min_pixels and max_pixels of transformers 4, or an edge of "size".

@@ -86,7 +86,7 @@ def make_features(sources: list[str]) -> None:
 
 
 WINDOW = 2  # seconds: 200 frames, 100 rows, 50 tokens
-CHATS = (  # each hears one or two excerpts
+CHATS = (  # with one, two and no excerpts
     [{"role": "user", "content": [{"type": "audio", "audio": "speech.flac"}, {"type": "text", "text": "What is it?"}]},
      {"role": "assistant", "content": "A voice."}],
     [{"role": "system", "content": "Be brief."},
@@ -94,6 +94,7 @@ CHATS = (  # each hears one or two excerpts
                                   {"type": "audio", "audio": "speech.mp3"}]},
      {"role": "assistant", "content": "Equal."}, {"role": "user", "content": "Really?"},
      {"role": "assistant", "content": "Yes."}],
+    [{"role": "user", "content": "No sound here."}, {"role": "assistant", "content": "True."}],
 )
 
 
@@ -122,11 +123,12 @@ def make_small_model(processor: Qwen2AudioProcessor) -> Qwen2AudioForConditional
     return model
 
 
-def hear(model, processor, chat: list[dict], **options):
+def hear(processor, chat: list[dict], **options):
     names = [part["audio"] for turn in chat if isinstance(turn["content"], list)
              for part in turn["content"] if part["type"] == "audio"]
     text = processor.apply_chat_template(chat, tokenize=False, **options)
-    return processor(text=text, audio=[read(OUT / name) for name in names], sampling_rate=RATE, return_tensors="pt")
+    heard = dict(audio=[read(OUT / name) for name in names], sampling_rate=RATE) if names else {}
+    return processor(text=text, return_tensors="pt", **heard)
 
 
 def make_model() -> None:
@@ -142,7 +144,7 @@ def make_model() -> None:
     (MODEL / "chat_template.jinja").write_text(processor.chat_template)
     values = {}
     for i, chat in enumerate(CHATS):
-        inputs = hear(model, processor, chat)
+        inputs = hear(processor, chat)
         outputs, towers = [], []
         language = model.model.language_model
         hooks = [layer.register_forward_hook(
@@ -153,17 +155,16 @@ def make_model() -> None:
             logits = model(**inputs).logits[0]
         for hook in hooks:
             hook.remove()
-        heard = inputs["feature_attention_mask"].sum(-1)
         values |= {f"{i}.tokens": inputs["input_ids"][0], f"{i}.logits": logits, f"{i}.hidden": outputs[-1],
-                   f"{i}.layers": torch.stack(outputs[:-1]), f"{i}.heard": heard}
-        for j, frames in enumerate(heard.tolist()):
-            rows = (frames + 1) // 2
+                   f"{i}.layers": torch.stack(outputs[:-1])}
+        for j, mask in enumerate(inputs.get("feature_attention_mask", [])):
+            rows = (int(mask.sum()) + 1) // 2  # after the convolutions
             values |= {f"{i}.{j}.tower": towers[0][j, :rows // 2].contiguous(),
                        f"{i}.{j}.features": inputs["input_features"][j, :, :min(2 * rows + 1, WINDOW * 100)].contiguous()}
-        prompt = hear(model, processor, chat[:-1], add_generation_prompt=True)
-        values[f"{i}.prompt"] = prompt["input_ids"][0]
-        values[f"{i}.greedy"] = model.generate(**prompt, do_sample=False, max_new_tokens=24, min_new_tokens=24,
-                                               eos_token_id=None, pad_token_id=0)[0]
+        prompt = hear(processor, chat[:-1], add_generation_prompt=True)
+        generated = model.generate(**prompt, do_sample=False, max_new_tokens=24, min_new_tokens=24, eos_token_id=None,
+                                   pad_token_id=0)[0]
+        values[f"{i}.continuation"] = generated[prompt["input_ids"].shape[1]:]
     save_file({k: v.clone() for k, v in values.items()}, MODEL / "values.safetensors")
     (MODEL / "chats.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in CHATS))
     print(MODEL, sum(f.stat().st_size for f in MODEL.iterdir()) // 1024, "KiB")

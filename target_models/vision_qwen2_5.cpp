@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "common/error.h"
+#include "target_models/biased_linear.h"
 #include "target_models/dense.h"
 #include "target_models/hf_json.h"
 #include "target_models/multimodal.h"
@@ -44,26 +45,6 @@ VisionConfig read_vision_config(const HfJson& file, int64_t text_hidden) {
               "{}: \"hidden_size\" {} must be a multiple of 4 x \"num_heads\" {}", file.where(),
               c.hidden, c.heads);
   return c;
-}
-
-/// y = x W^T + b
-struct BiasedLinear {
-  ops::LinearWeight weight;
-  Tensor bias;
-  Tensor operator()(const Tensor& x) const { return ops::linear(x, weight).add_(bias); }
-};
-
-/// Layers `names` on top of each other; tensors "<name>.weight" [rows,in] and "<name>.bias" [rows].
-BiasedLinear load_biased(ParamStore& store, const std::vector<std::string>& names, int64_t rows,
-                         int64_t in, const Placement& placement) {
-  std::vector<std::string> weights;
-  std::vector<Tensor> biases;
-  for (const std::string& name : names) {
-    weights.push_back(name + ".weight");
-    biases.push_back(load_tensor(store, name + ".bias", {rows}, placement));
-  }
-  const std::vector<int64_t> sizes(names.size(), rows);
-  return {load_linear(store, weights, sizes, in, placement), at::cat(biases)};
 }
 
 struct Block {

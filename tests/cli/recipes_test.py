@@ -31,6 +31,12 @@ SHAPES["qwen2.5-vl-7b"] = {
     "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}, "vocab_size": 152064,
     "max_position_embeddings": 128000, "use_sliding_window": False, "sliding_window": 32768, "eos_token_id": 151645,
     "image_token_id": 151655, "vision_config": {"depth": 32, "hidden_size": 1280, "out_hidden_size": 3584}}
+SHAPES["qwen2-audio-7b"] = {  # its text_config leaves out what is Qwen2's default
+    "architectures": ["Qwen2AudioForConditionalGeneration"], "model_type": "qwen2_audio", "audio_token_index": 151646,
+    "vocab_size": 156032, "audio_config": {"num_mel_bins": 128, "encoder_layers": 32, "d_model": 1280},
+    "text_config": {"model_type": "qwen2", "intermediate_size": 11008, "rms_norm_eps": 1e-05, "rope_theta": 10000,
+                    "max_position_embeddings": 8192, "sliding_window": 32768, "use_sliding_window": False,
+                    "vocab_size": 156032, "bos_token_id": 151643, "eos_token_id": 151645}}
 SHAPES["llama-3.1-8b-offline"] = SHAPES["llama-3.1-8b"]
 
 

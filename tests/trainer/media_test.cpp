@@ -1,5 +1,5 @@
-// A run on images: hidden states made online and read from disk are the same, positions of all
-// axes included, and the draft trains on them.
+// Runs on images and on speech, text rows among them: hidden states made online and read from disk
+// are the same, positions of all axes included, and the draft trains on them and is exported.
 #include <gtest/gtest.h>
 
 #include "common/log.h"
@@ -15,15 +15,30 @@ namespace {
 using testing::golden_dir;
 using testing::Scratch;
 
-/// Rows with no, one or two images and short answers.
-std::string rows(int count) {
-  const char* const images[] = {"palette.png", "turned.jpg", "grey.jpg", "alpha.png"};
+struct MediaCase {
+  const char *model, *kind;        // a directory of tests/golden; the type of the parts
+  std::vector<const char*> files;  // of tests/golden
+  std::vector<int64_t> sections;   // of the draft's RoPE
+};
+const MediaCase kImages{
+    "models/qwen2_5_vl",
+    "image",
+    {"images/palette.png", "images/turned.jpg", "images/grey.jpg", "images/alpha.png"},
+    {2, 3, 3}};
+const MediaCase kSpeech{"models/qwen2_audio",
+                        "audio",
+                        {"audio/speech.flac", "audio/speech.ogg", "audio/speech.wav"},
+                        {}};
+
+/// Rows with no, one or two pieces of media and short answers.
+std::string rows(const MediaCase& media, int count) {
   std::string text;
   for (int i = 0; i < count; ++i) {
     std::string parts;
     for (int k = 0; k < i % 3; ++k) {
-      parts += fmt::format(R"({{"type": "image", "image": "{}"}}, )",
-                           (golden_dir() / "images" / images[(i + k) % 4]).string());
+      const char* file = media.files[static_cast<size_t>(i + k) % media.files.size()];
+      parts += fmt::format(R"({{"type": "{}", "path": "{}"}}, )", media.kind,
+                           (golden_dir() / file).string());
     }
     text += fmt::format(
         R"({{"id": "row{}", "messages": [{{"role": "user", "content": [{}{{"type": "text", "text": )"
@@ -34,16 +49,16 @@ std::string rows(int count) {
   return text;
 }
 
-class VisionRun : public ::testing::Test {
+class MediaRun : public ::testing::TestWithParam<MediaCase> {
  protected:
   void SetUp() override {
     log_quiet();
-    directory_.write("train.jsonl", rows(24));
-    directory_.write("heldout.jsonl", rows(3));
+    directory_.write("train.jsonl", rows(GetParam(), 24));
+    directory_.write("heldout.jsonl", rows(GetParam(), 3));
   }
   RunConfig run(const std::string& mode) {
     RunConfig config;
-    config.target.path = golden_dir() / "models/qwen2_5_vl";
+    config.target.path = golden_dir() / GetParam().model;
     config.draft.vocab_size = 64;
     config.draft.layer_ids = {0, 1, 2};
     config.data.train = {directory_ / "train.jsonl"};
@@ -59,7 +74,7 @@ class VisionRun : public ::testing::Test {
   Scratch directory_;
 };
 
-TEST_F(VisionRun, StoredBatchesEqualOnlineBatchesToTheBit) {
+TEST_P(MediaRun, StoredBatchesEqualOnlineBatchesToTheBit) {
   const RunConfig config = run("offline");
   dump_command(config, {});
   const auto target = load_target(config.target.path, at::kCPU, at::kBFloat16);
@@ -68,7 +83,7 @@ TEST_F(VisionRun, StoredBatchesEqualOnlineBatchesToTheBit) {
   const TokenShards shards(PreparedData(prepare_options(config).output).train);
   RunSource online(run("online"), Split::kTrain, draft, *target, shards, 1);
   RunSource stored(config, Split::kTrain, draft, *target, shards, 1);
-  int64_t with_images = 0;
+  int64_t batches = 0, of_several_axes = 0;
   while (const auto left = online.get().next()) {
     const auto right = stored.get().next();
     ASSERT_TRUE(right);
@@ -76,20 +91,22 @@ TEST_F(VisionRun, StoredBatchesEqualOnlineBatchesToTheBit) {
     EXPECT_TRUE(at::equal(left->positions, right->positions));
     EXPECT_TRUE(at::equal(left->captured, right->captured));
     EXPECT_TRUE(at::equal(left->last_hidden, right->last_hidden));
-    with_images += left->positions.dim() == 2;
+    ++batches;
+    of_several_axes += left->positions.dim() == 2;
   }
   EXPECT_FALSE(stored.get().next());
-  EXPECT_GT(with_images, 3);
+  EXPECT_GT(batches, 3);
+  EXPECT_EQ(of_several_axes > 3, !GetParam().sections.empty());
 }
 
-TEST_F(VisionRun, TrainsAndExportsADraftOfSeveralAxes) {
+TEST_P(MediaRun, TrainsAndExportsADraftOfTheTargetsAxes) {
   const RunConfig config = run("online");
   int64_t measured = 0, with_media = 0;
   train_command(config, {},
                 [&](const TargetModel&, const DraftConfig& draft, const DraftParams&,
                     const VocabMap&, const std::vector<MediaTokens>& prompts) {
                   ++measured;
-                  EXPECT_EQ(draft.rope.sections, (std::vector<int64_t>{2, 3, 3}));
+                  EXPECT_EQ(draft.rope.sections, GetParam().sections);
                   for (const MediaTokens& prompt : prompts) with_media += !prompt.media.empty();
                   return Acceptance{1.5, {}};
                 });
@@ -100,9 +117,12 @@ TEST_F(VisionRun, TrainsAndExportsADraftOfSeveralAxes) {
   flags.output = directory_ / "draft";
   export_command(flags);
   const DraftConfig exported = read_draft_config(flags.output);
-  EXPECT_EQ(exported.rope.sections, (std::vector<int64_t>{2, 3, 3}));
+  EXPECT_EQ(exported.rope.sections, GetParam().sections);
   EXPECT_FALSE(exported.rope.interleaved);
 }
+
+INSTANTIATE_TEST_SUITE_P(Images, MediaRun, ::testing::Values(kImages));
+INSTANTIATE_TEST_SUITE_P(Speech, MediaRun, ::testing::Values(kSpeech));
 
 }  // namespace
 }  // namespace aerie
