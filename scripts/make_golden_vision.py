@@ -16,8 +16,8 @@ from safetensors.torch import save_file  # noqa: E402
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration  # noqa: E402
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize  # noqa: E402
 
-import tiny_vision  # noqa: E402
 from make_golden_models import GOLDEN, ROOT, randomise  # noqa: E402
+from tiny_media import IMAGES as DIALECT, write_image_preprocessor  # noqa: E402
 
 IMAGES = GOLDEN / "images"
 ORIENTATION = 0x0112
@@ -106,11 +106,11 @@ def messages_of(conversation) -> list[dict]:
 
 def render(conversation) -> str:
     from jinja2 import Template
-    return Template(tiny_vision.TEMPLATE).render(messages=messages_of(conversation), add_generation_prompt=False)
+    return Template(DIALECT.template).render(messages=messages_of(conversation), add_generation_prompt=False)
 
 
 def make_model(directory: Path) -> Qwen2_5_VLForConditionalGeneration:
-    ids = tiny_vision.token_ids()
+    ids = DIALECT.ids()
     config = Qwen2_5_VLConfig(
         text_config={**TEXT, "eos_token_id": ids["<|im_end|>"]}, vision_config=VISION,
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
@@ -131,8 +131,8 @@ def inputs_of(conversation, processor, tokenizer) -> dict:
     images = [ImageOps.exif_transpose(Image.open(IMAGES / f)).convert("RGB") for f in files]
     out = processor(images=images, return_tensors="pt")
     counts = [int(g.prod()) // 4 for g in out["image_grid_thw"]]
-    ids = torch.tensor([tiny_vision.expand(ids, counts)])
-    pad = tiny_vision.token_ids()["<|image_pad|>"]
+    ids = torch.tensor([DIALECT.expand(ids, counts)])
+    pad = DIALECT.ids()["<|image_pad|>"]
     return dict(input_ids=ids, mm_token_type_ids=(ids == pad).int(), **out)
 
 
@@ -143,8 +143,8 @@ def make_qwen2_5_vl() -> None:
         old.unlink()
     torch.manual_seed(7)
     model = make_model(directory)
-    tokenizer = tiny_vision.write_text_files(directory)
-    settings = tiny_vision.write_preprocessor(directory, patch=4, min_pixels=16 * 16, max_pixels=48 * 48)
+    tokenizer = DIALECT.write_text_files(directory)
+    settings = write_image_preprocessor(directory, patch=4, min_pixels=16 * 16, max_pixels=48 * 48)
     processor = Qwen2VLImageProcessor(**{k: v for k, v in settings.items() if k != "image_processor_type"})
     values = {}
     for d, conversation in enumerate(CONVERSATIONS):
@@ -166,7 +166,7 @@ def make_qwen2_5_vl() -> None:
                                                       inputs["image_grid_thw"])
             values |= {f"{d}.pixels": inputs["pixel_values"], f"{d}.tower": torch.cat(list(rows)),
                        f"{d}.positions": positions[:, 0].contiguous()}
-            prompt_end += int((inputs["input_ids"] == tiny_vision.token_ids()["<|image_pad|>"]).sum()) - len(inputs["image_grid_thw"])
+            prompt_end += int((inputs["input_ids"] == DIALECT.ids()["<|image_pad|>"]).sum()) - len(inputs["image_grid_thw"])
         prompt = {k: v[:, :prompt_end] if k in ("input_ids", "mm_token_type_ids") else v for k, v in inputs.items()}
         with torch.no_grad():
             out = model.generate(**prompt, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)

@@ -13,6 +13,7 @@ debian_packages=(
   build-essential cmake ninja-build ccache mold pkg-config git clang-format clang-tidy python3 python3-venv
   ca-certificates iproute2 libhdf5-dev zlib1g-dev libzstd-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libgtest-dev libgmock-dev nlohmann-json3-dev libcli11-dev
   libcpp-httplib-dev libgloo-dev libsndfile1-dev libsoxr-dev libturbojpeg0-dev libspng-dev
+  espeak-ng
 )
 
 # install_packages NAME...: those of them that are missing
