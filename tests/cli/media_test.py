@@ -69,7 +69,7 @@ class Pipeline(ProgramTest):
         report = json.loads((self.directory / "run/data/train/report.json").read_text())
         self.assertEqual(report["documents"], 18)
         info = json.loads(self.aerie("info", "store", "--json").stdout)
-        self.assertEqual(info["documents"], 18 + 4)
+        self.assertEqual(info["documents"], 18)
         self.command("export", "--checkpoint", "run/best", "--output", "draft")
         self.command("bench", "--target", GOLDEN / "models" / model, "--draft", "draft", "--input", "heldout.jsonl",
                      "--output", "bench", "--draft-tokens", "2", "--max-new-tokens", "12", "--ignore-eos")
