@@ -74,14 +74,15 @@ class Batches:
 
 
 def train(model, batches: Batches, flags) -> None:
-    """Texts grow to their full length in the first half of the time: where to look is learnt on short ones."""
+    """Texts grow to their full length in the first half of the steps: where to look is learnt on short ones."""
     rng, task = random.Random(1), batches.task
     optimizer = torch.optim.AdamW(model.parameters(), lr=flags.lr, betas=(0.9, 0.98), weight_decay=0.01)
     model.train()
-    start, step, done, recent = time.time(), 0, 0.0, []
-    while done < 1:
+    start, recent = time.process_time(), []
+    for step in range(1, flags.steps + 1):
+        done = step / flags.steps
         for group in optimizer.param_groups:
-            group["lr"] = flags.lr * min(1, (step + 1) / 100) * (0.03 + 0.97 * (1 + math.cos(math.pi * done)) / 2)
+            group["lr"] = flags.lr * min(1, step / 100) * (0.03 + 0.97 * (1 + math.cos(math.pi * done)) / 2)
         share = min(1.0, 0.2 + 1.6 * done)
         inputs, labels = batches([task.draw("train", share, rng) for _ in range(flags.batch)], rng)
         logits = model(**inputs).logits[:, :-1]
@@ -91,10 +92,10 @@ def train(model, batches: Batches, flags) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        step, done, recent = step + 1, (time.time() - start) / (60 * flags.minutes), recent[-49:] + [loss.item()]
-        if step % 50 == 0 or done >= 1:
-            print(f"step {step}: loss {sum(recent) / len(recent):.3f}, length {share:.0%}, {time.time() - start:.0f} s",
-                  flush=True)
+        recent = recent[-49:] + [loss.item()]
+        if step % 50 == 0 or step == flags.steps:
+            print(f"step {step}: loss {sum(recent) / len(recent):.3f}, length {share:.0%}, "
+                  f"{time.process_time() - start:.0f} s of processor time", flush=True)
     model.eval()
 
 
@@ -117,10 +118,10 @@ def write_rows(task: Task, output: Path, split: str, count: int, rng: random.Ran
                                    "conversations": [{"role": "user", "content": [part]}]}) + "\n")
 
 
-def main(task: Task, description: str, minutes: float, lines: int) -> None:
+def main(task: Task, description: str, steps: int, lines: int) -> None:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=minutes, help="of training; the schedule follows the clock")
+    parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--lines", type=int, default=lines, help="what the draft is trained on")

@@ -1,7 +1,7 @@
 """A vision-language target that really works and is small enough to train here: Qwen2.5-VL in shape, two million
 parameters, it reads a rendered line of text. With it come the rows that a draft is trained and measured on.
 
-usage: .venv/bin/python scripts/train_reader.py --output runs/reader [--minutes 12] [--lines 2000]
+usage: .venv/bin/python scripts/train_reader.py --output runs/reader [--steps 2500] [--lines 2000]
 writes target/ (a Hugging Face directory), media/*.png, train_prompts.jsonl, heldout_prompts.jsonl, bench_prompts.jsonl
 """
 import json
@@ -96,4 +96,4 @@ class Reader(small_target.Task):
 
 
 if __name__ == "__main__":
-    small_target.main(Reader(), __doc__.splitlines()[0], minutes=12, lines=2000)
+    small_target.main(Reader(), __doc__.splitlines()[0], steps=2500, lines=2000)

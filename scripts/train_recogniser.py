@@ -1,7 +1,7 @@
 """A target that hears and is small enough to train here: Qwen2-Audio in shape, two million parameters, it writes down
 what espeak-ng says. With it come the rows that a draft is trained and measured on.
 
-usage: .venv/bin/python scripts/train_recogniser.py --output runs/recogniser [--minutes 15] [--lines 1500]
+usage: .venv/bin/python scripts/train_recogniser.py --output runs/recogniser [--steps 3000] [--lines 1500]
 writes target/ (a Hugging Face directory), media/*.wav, train_prompts.jsonl, heldout_prompts.jsonl, bench_prompts.jsonl
 needs libespeak-ng (Debian: espeak-ng)
 """
@@ -126,4 +126,4 @@ class Recogniser(small_target.Task):
 
 
 if __name__ == "__main__":
-    small_target.main(Recogniser(), __doc__.splitlines()[0], minutes=15, lines=1500)
+    small_target.main(Recogniser(), __doc__.splitlines()[0], steps=3000, lines=1500)

@@ -144,9 +144,9 @@ Tensor AudioTower::attention(const EncoderLayer& layer, const Tensor& x) const {
   const int64_t rows = x.size(0), heads = config_.heads, dim = config_.hidden / heads;
   const Tensor qkv = layer.qkv(x).view({rows, 3 * heads, dim});
   const Tensor whole = at::tensor({int32_t{0}, static_cast<int32_t>(rows)}, at::kInt);
-  const Tensor mixed = ops::segment_attention(
-      qkv.narrow(1, 0, heads), qkv.narrow(1, heads, heads), qkv.narrow(1, 2 * heads, heads), whole,
-      1.0 / std::sqrt(static_cast<double>(dim)));
+  const Tensor mixed = ops::segment_attention(qkv.narrow(1, 0, heads), qkv.narrow(1, heads, heads),
+                                              qkv.narrow(1, 2 * heads, heads), whole,
+                                              1.0 / std::sqrt(static_cast<double>(dim)));
   return layer.out(mixed.reshape({rows, config_.hidden}));
 }
 

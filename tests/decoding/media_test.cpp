@@ -20,26 +20,24 @@ struct MediaCase {
 
 // The first question of each conversation of scripts/make_golden_vision.py; the conversations of
 // scripts/make_golden_audio.py before their last answer.
-const MediaCase kImages{
-    "models/qwen2_5_vl",
-    "images",
-    {R"({"id": "one", "messages": [{"role": "user", "content": [
+const MediaCase kImages{"models/qwen2_5_vl",
+                        "images",
+                        {R"({"id": "one", "messages": [{"role": "user", "content": [
          {"type": "text", "text": "Read this: "}, {"type": "image", "image": "turned.jpg"},
          {"type": "text", "text": " please."}]}]})",
-     R"({"id": "two", "messages": [{"role": "user", "content": [
+                         R"({"id": "two", "messages": [{"role": "user", "content": [
          {"type": "image", "image": "palette.png"}, {"type": "text", "text": " and "},
          {"type": "image", "image": "grey.jpg"}, {"type": "text", "text": " differ?"}]}]})",
-     R"({"id": "none", "prompt": "No image here."})"}};
-const MediaCase kSpeech{
-    "models/qwen2_audio",
-    "audio",
-    {R"({"id": "one", "messages": [{"role": "user", "content": [
+                         R"({"id": "none", "prompt": "No image here."})"}};
+const MediaCase kSpeech{"models/qwen2_audio",
+                        "audio",
+                        {R"({"id": "one", "messages": [{"role": "user", "content": [
          {"type": "audio", "audio": "speech.flac"}, {"type": "text", "text": "What is it?"}]}]})",
-     R"({"id": "two", "messages": [{"role": "system", "content": "Be brief."},
+                         R"({"id": "two", "messages": [{"role": "system", "content": "Be brief."},
          {"role": "user", "content": [{"type": "text", "text": "Compare"},
           {"type": "audio", "audio": "speech.ogg"}, {"type": "audio", "audio": "speech.mp3"}]},
          {"role": "assistant", "content": "Equal."}, {"role": "user", "content": "Really?"}]})",
-     R"({"id": "none", "prompt": "No sound here."})"}};
+                         R"({"id": "none", "prompt": "No sound here."})"}};
 
 class MediaDecoding : public ::testing::TestWithParam<MediaCase> {
  protected:
