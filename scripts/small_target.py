@@ -74,7 +74,7 @@ class Batches:
 
 
 def train(model, batches: Batches, flags) -> None:
-    """Texts grow to their full length in the first half of the steps: where to look is learnt on short ones."""
+    """Texts grow to their full length in the first part of the steps: where to look is learnt on short ones."""
     rng, task = random.Random(1), batches.task
     optimizer = torch.optim.AdamW(model.parameters(), lr=flags.lr, betas=(0.9, 0.98), weight_decay=0.01)
     model.train()
@@ -83,7 +83,7 @@ def train(model, batches: Batches, flags) -> None:
         done = step / flags.steps
         for group in optimizer.param_groups:
             group["lr"] = flags.lr * min(1, step / 100) * (0.03 + 0.97 * (1 + math.cos(math.pi * done)) / 2)
-        share = min(1.0, 0.2 + 1.6 * done)
+        share = min(1.0, 0.04 + 1.6 * done)
         inputs, labels = batches([task.draw("train", share, rng) for _ in range(flags.batch)], rng)
         logits = model(**inputs).logits[:, :-1]
         kept = labels != -100
