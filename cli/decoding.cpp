@@ -73,25 +73,54 @@ void add_concurrency(CLI::App& command, Value& value) {
       ->capture_default_str();
 }
 
+CLI::IsMember known_policies() { return CLI::IsMember({"splitfuse", "prefill-first", "static"}); }
+
+/// `prefix`: what the flag of the prefix cache is called.
+void add_schedule(CLI::App& command, ScheduleFlags& flags, const std::string& prefix,
+                  const std::string& group) {
+  const auto grouped = [&](CLI::Option* option) { option->group(group)->capture_default_str(); };
+  grouped(
+      command.add_option("--max-sequences", flags.max_sequences, "decoded at a time; others wait")
+          ->check(CLI::PositiveNumber));
+  grouped(command
+              .add_option("--inter-token-ms", flags.inter_token_ms,
+                          "while answers are decoded, a forward has no more rows than take so long "
+                          "here (measured at start); 0: as many as --row-budget")
+              ->check(CLI::NonNegativeNumber));
+  grouped(command
+              .add_option("--kv-tokens", flags.kv_tokens,
+                          "tokens that the cache holds; 0: what --max-sequences may need, within "
+                          "half of the memory")
+              ->check(CLI::NonNegativeNumber));
+  grouped(command.add_flag("--evict", flags.evict,
+                           "let requests in while there is room for their text so far; where the "
+                           "cache runs out, the newest is set back, its output kept"));
+  grouped(command.add_flag(prefix, flags.prefix_cache, "prompts that begin alike share the cache"));
+}
+
 void add_load(CLI::App& command, LoadFlags& flags) {
   const std::string group = "Load (--load)";
   const auto option = [&](const char* name, auto& value, const char* help) {
     CLI::Option* made = command.add_option(name, value, help)->group(group)->capture_default_str();
     return made->delimiter(',');
   };
+  option("--policy", flags.policies, "splitfuse, prefill-first, static: each on the same arrivals")
+      ->check(known_policies());
   option("--rate", flags.rates, "Poisson arrivals a second");
   option("--streams", flags.streams, "closed loop: requests under way at a time");
-  option("--row-budget", flags.row_budget, "rows of one forward");
+  option("--row-budget", flags.row_budget, "rows of one forward")->check(CLI::PositiveNumber);
   option("--requests", flags.requests, "of one run")->check(CLI::PositiveNumber);
   option("--prompt-tokens", flags.prompt_tokens,
-         "made prompts of this length, in place of --input");
-  option("--max-sequences", flags.max_sequences, "decoded at a time")->check(CLI::PositiveNumber);
+         "made prompts in place of --input, each of one of these lengths, drawn at random")
+      ->check(CLI::PositiveNumber);
   option("--goal-ttft-ms", flags.goal_first_ms, "a good answer's first token");
-  option("--goal-itl-ms", flags.goal_between_ms, "a good answer's mean time between tokens");
+  option("--goal-itl-ms", flags.goal_between_ms,
+         "a good answer's time between tokens, over any 16 in a row");
   option("--clock-table", flags.clock_table,
          "clock.json of another run: time passes as it says, without a model, the same everywhere");
   option("--seed", flags.seed, "of the arrivals");
   command.add_flag("--measure-clock", flags.measure_clock, "also write clock.json")->group(group);
+  add_schedule(command, flags, "--prefix-cache", group);
 }
 
 /// Fills what was not given as a flag from --config and --set, then sets threads and logging.
@@ -117,20 +146,15 @@ void add_serve_limits(CLI::App& command, ServeFlags& flags) {
   const auto option = [&](const char* name, int64_t& value, const char* help) {
     return command.add_option(name, value, help)->capture_default_str();
   };
-  option("--max-sequences", flags.max_sequences, "decoded at a time; others wait")
-      ->check(CLI::PositiveNumber);
   option("--row-budget", flags.row_budget,
-         "rows of one forward: small answers soon, large prompts fast")
-      ->check(CLI::PositiveNumber);
+         "rows of one forward: small answers soon, large prompts fast; 0: 128, or 512 with "
+         "--inter-token-ms")
+      ->check(CLI::NonNegativeNumber);
   option("--max-requests", flags.max_requests, "running and waiting together; more get status 429")
       ->check(CLI::PositiveNumber);
   option("--max-body-mb", flags.max_body_mb, "largest request; larger ones get status 413")
       ->check(CLI::Range(1, 1024));
   option("--max-model-len", flags.context, "prompt and output together; 0: the model's own")
-      ->check(CLI::NonNegativeNumber);
-  option("--kv-tokens", flags.kv_tokens,
-         "tokens that the cache holds; 0: a full context for every sequence, within half of the "
-         "memory")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--drain-seconds", flags.drain_seconds, "for what runs at SIGTERM")
       ->check(CLI::NonNegativeNumber)
@@ -200,6 +224,8 @@ void add_bench(CLI::App& app) {
   add_concurrency(*command, flags.concurrency);
   add_draft_tokens(*command, flags.draft_tokens);
   add_tree(*command, flags);
+  command->add_flag("--no-fixed", flags.no_fixed,
+                    "of the draft only what --adaptive adds: no chains or trees of fixed size");
   command->add_flag("--ngram", flags.ngram, "also guesses from the text itself, without a draft");
   command->add_option("--repeats", flags.repeats, "runs of each; the median counts")
       ->check(CLI::PositiveNumber)
@@ -230,6 +256,7 @@ void add_bench(CLI::App& app) {
       return;
     }
     const BenchFlags& common = given->flags;
+    static_cast<TreeFlags&>(*load) = common;
     load->target = common.target;
     load->draft = common.draft;
     load->input = common.input;
@@ -260,6 +287,11 @@ void add_serve(CLI::App& app) {
   command->add_option("--api-key", flags.api_key, "requests must carry it")
       ->envname("AERIE_API_KEY");
   add_draft_tokens(*command, flags.draft_tokens);
+  add_tree(*command, flags);
+  command->add_option("--policy", flags.policy, "splitfuse, prefill-first or static")
+      ->check(known_policies())
+      ->capture_default_str();
+  add_schedule(*command, flags, "--prefix-cache,!--no-prefix-cache", "Options");
   add_serve_limits(*command, flags);
   command->add_flag("--json", flags.json, "host, port and model as one line on stdout, once ready");
   add_config_flags(*command, given->common, false);

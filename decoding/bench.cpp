@@ -100,8 +100,12 @@ void summarise(Contestant& contestant, const Contestant& baseline, const Contest
   for (const Completion& completion : baseline.outputs) {
     baseline_tokens += static_cast<double>(completion.tokens.size());
   }
-  run.speedup = (static_cast<double>(run.tokens) / median(run.seconds)) /
-                (baseline_tokens / median(baseline.run.seconds));
+  // Repeat by repeat: what slowed the machine down for a while slowed both.
+  std::vector<double> faster;
+  for (size_t i = 0; i < run.seconds.size(); ++i) {
+    faster.push_back(baseline.run.seconds[i] / run.seconds[i]);
+  }
+  run.speedup = median(faster) * static_cast<double>(run.tokens) / baseline_tokens;
 }
 
 std::vector<Contestant> line_up(const BenchFlags& flags, const std::vector<Entrant>& entrants) {
@@ -172,6 +176,8 @@ void check_flags(const BenchFlags& flags) {
   AERIE_CHECK(!flags.draft_tokens.empty(), "--draft-tokens names no length");
   AERIE_CHECK(!flags.draft.empty() || !(flags.tree || (flags.adaptive && !flags.ngram)),
               "--tree and --adaptive speculate with a draft: give --draft DIR");
+  AERIE_CHECK(!flags.no_fixed || flags.adaptive,
+              "--no-fixed leaves nothing to compare without --adaptive");
   AERIE_CHECK(flags.repeats > 0, "--repeats must be at least 1, not {}", flags.repeats);
 }
 
@@ -185,6 +191,7 @@ void add_drafts(const BenchFlags& flags, const TargetModel& target,
                         make_eagle3_decoder(draft, target, rule)});
   };
   for (const int64_t k : flags.draft_tokens) {
+    if (flags.no_fixed) break;
     add("eagle3", fmt::format("EAGLE-3, {} drafts", k), fmt::format("k={}", k), Speculation{k});
   }
   const int64_t deepest = *std::max_element(flags.draft_tokens.begin(), flags.draft_tokens.end());
@@ -193,9 +200,11 @@ void add_drafts(const BenchFlags& flags, const TargetModel& target,
         fmt::format("k≤{}", deepest), Speculation{deepest, 1, 0, true});
   }
   if (!flags.tree) return;
-  add("eagle3-tree", fmt::format("EAGLE-3, tree of {}", flags.tree_nodes),
-      fmt::format("tree {}", flags.tree_nodes),
-      Speculation{deepest, flags.tree_width, flags.tree_nodes});
+  if (!flags.no_fixed) {
+    add("eagle3-tree", fmt::format("EAGLE-3, tree of {}", flags.tree_nodes),
+        fmt::format("tree {}", flags.tree_nodes),
+        Speculation{deepest, flags.tree_width, flags.tree_nodes});
+  }
   if (!flags.adaptive) return;
   add("eagle3-tree-adaptive", fmt::format("EAGLE-3, tree of up to {}", flags.tree_nodes),
       fmt::format("tree≤{}", flags.tree_nodes),

@@ -18,7 +18,7 @@ struct BenchRun {
   int64_t nodes = 0;               ///< guesses verified a step: of a tree, else draft_tokens
   int64_t draft_tokens = 0, concurrency = 1, prompts = 0, tokens = 0;
   std::vector<double> seconds;  ///< per repeat
-  double speedup = 1;           ///< against autoregressive at the same concurrency, medians
+  double speedup = 1;  ///< against autoregressive at the same concurrency, median of the repeats
   double acceptance_length = 1;
   std::array<double, 2> acceptance_ci95{1, 1};
   std::vector<double> accept_rate;
@@ -50,6 +50,8 @@ struct BenchReport {
 double median(std::vector<double> values);
 double tokens_per_second(const BenchRun& run);
 
+/// Shares of the time, summing to 1.
+Json time_split_json(const TimeSplit& times);
 /// What bench.json holds; a contract with the scripts that read it.
 Json bench_json(const BenchReport& report);
 /// One page with its plots inside; needs nothing else.

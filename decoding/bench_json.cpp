@@ -10,7 +10,6 @@ namespace {
 Json run_json(const BenchRun& run) {
   const auto [fastest, slowest] = std::minmax_element(run.seconds.begin(), run.seconds.end());
   const double tokens = static_cast<double>(run.tokens);
-  const TimeSplit& split = run.time_split;
   return {{"decoder", run.decoder},
           {"draft_tokens", run.draft_tokens},
           {"nodes", run.nodes},
@@ -25,11 +24,7 @@ Json run_json(const BenchRun& run) {
           {"acceptance_ci95", run.acceptance_ci95},
           {"accept_rate", run.accept_rate},
           {"identical_outputs", run.identical_outputs},
-          {"time_split",
-           {{"target", split.target},
-            {"draft", split.draft},
-            {"verify", split.verify},
-            {"schedule", split.schedule}}},
+          {"time_split", time_split_json(run.time_split)},
           {"counts",
            {{"forwards", run.counts.forwards},
             {"rows", run.counts.rows},
@@ -39,6 +34,14 @@ Json run_json(const BenchRun& run) {
 }
 
 }  // namespace
+
+Json time_split_json(const TimeSplit& times) {
+  const double sum = times.target + times.draft + times.verify + times.schedule;
+  return {{"target", times.target / sum},
+          {"draft", times.draft / sum},
+          {"verify", times.verify / sum},
+          {"schedule", times.schedule / sum}};
+}
 
 Json bench_json(const BenchReport& report) {
   Json machine = Json::object(), runs = Json::array();

@@ -18,6 +18,14 @@ struct TreeFlags {
   int64_t tree_width = 4, tree_nodes = 15;
 };
 
+/// How a command schedules requests that come while others are decoded.
+struct ScheduleFlags {
+  int64_t max_sequences = 16;  ///< decoded at a time
+  double inter_token_ms = 0;   ///< target for the time between tokens; 0: none
+  bool evict = false, prefix_cache = false;
+  int64_t kv_tokens = 0;  ///< size of the cache; 0: what max_sequences may need
+};
+
 struct GenerateFlags : TreeFlags {
   std::filesystem::path target, draft, input, output;
   std::string decoder = "autoregressive";  ///< autoregressive | eagle3 | ngram
@@ -48,18 +56,20 @@ struct BenchFlags : TreeFlags {
   std::vector<int64_t> draft_tokens{5};
   int64_t max_new_tokens = 256, limit = 0, repeats = 1;
   bool ignore_eos = false, json = false, ngram = false;
+  bool no_fixed = false;  ///< of a draft only what `adaptive` adds
   std::string device = "cpu", dtype = "bfloat16";
 };
 void bench_command(const BenchFlags& flags);
 
-/// aerie bench --load: every row budget at every load.
-struct LoadFlags {
+/// aerie bench --load: every policy with every row budget at every load.
+struct LoadFlags : TreeFlags, ScheduleFlags {
   std::filesystem::path target, draft, input, output;  ///< input: or prompt_tokens
   std::vector<double> rates;                           ///< Poisson arrivals a second
   std::vector<int64_t> streams;                        ///< closed loops
+  std::vector<std::string> policies{"splitfuse"};      ///< as parse_policy knows them
   std::vector<int64_t> row_budget{512};
-  int64_t requests = 64, prompt_tokens = 0, max_new_tokens = 64, max_sequences = 16;
-  int64_t draft_tokens = 3;
+  std::vector<int64_t> prompt_tokens;  ///< a made prompt has one of these lengths
+  int64_t requests = 64, max_new_tokens = 64, draft_tokens = 3;
   double goal_first_ms = 1000, goal_between_ms = 100;  ///< what counts as a good answer
   std::filesystem::path clock_table;                   ///< "": the machine's clock
   bool measure_clock = false, ignore_eos = false, json = false;
@@ -68,15 +78,16 @@ struct LoadFlags {
 };
 void load_command(const LoadFlags& flags);
 
-struct ServeFlags {
+struct ServeFlags : TreeFlags, ScheduleFlags {
+  ServeFlags() { prefix_cache = true; }
   std::filesystem::path target, draft;
   std::string host = "127.0.0.1", name, api_key;  ///< name: "" is the target directory's
-  int64_t port = 8000;                            ///< 0: any free one
-  int64_t draft_tokens = 3, max_sequences = 16, row_budget = 128;
+  std::string policy = "splitfuse";
+  int64_t port = 8000;  ///< 0: any free one
+  int64_t draft_tokens = 3;
+  int64_t row_budget = 0;  ///< 0: 128, or 512 where inter_token_ms bounds it
   int64_t max_requests = 1024, max_body_mb = 8;
   int64_t context = 0;  ///< 0: the model's own
-  int64_t kv_tokens =
-      0;  ///< size of the cache; 0: max_sequences full contexts, within half the memory
   double drain_seconds = 30;
   bool json = false;
   std::string device = "cpu", dtype = "bfloat16";

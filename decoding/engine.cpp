@@ -12,13 +12,31 @@
 
 namespace aerie {
 
+namespace {
+
+// Before anything is committed.
+StepShape shape_of(std::span<Sequence* const> sequences, std::span<const Chunk> chunks) {
+  StepShape shape;
+  for (size_t s = 0; s < chunks.size(); ++s) {
+    const int64_t rows = chunks[s].rows(), past = sequences[s]->committed;
+    shape.rows += rows;
+    shape.logit_rows += static_cast<int64_t>(chunks[s].logit_rows.size());
+    shape.cache_rows += past;
+    shape.pairs += rows * past;
+  }
+  return shape;
+}
+
+}  // namespace
+
 Engine::Engine(const TargetModel& target, Decoder& decoder, EngineOptions options)
     : target_(target),
       decoder_(decoder),
       table_(options.pages),
       scheduler_(options.limits, table_, [this](const Sequence& lost) { decoder_.forget(lost); }),
       capture_layers_(decoder.capture_layers()),
-      cost_(std::move(options.cost)) {
+      cost_(std::move(options.cost)),
+      learn_cost_(options.learn_cost) {
   const ModelConfig& config = target.config();
   pool_ = ops::make_kv_pool(config.layers, options.pages, config.kv_heads, config.head_dim,
                             target.dtype(), target.device());
@@ -42,6 +60,7 @@ int64_t Engine::submit(Request request) {
   sequence->id = next_id_++;
   sequence->tokens = request.prompt;
   sequence->request = std::move(request);
+  sequence->pages.reserve(need);  // steps do not allocate
   const int64_t id = sequence->id;
   scheduler_.submit(std::move(sequence));
   return id;
@@ -56,6 +75,7 @@ bool Engine::step(const OnTokens& on_tokens) {
   const double proposed = seconds_now();
   const double drafting = decoder_.draft_seconds() - draft_before;
   write(step);
+  last_step_ = shape_of(step.sequences, step.chunks);
   Batch batch =
       build_batch(step.sequences, step.chunks, target_.device(), target_.config().rope.axes());
   const double built = seconds_now();
@@ -66,8 +86,8 @@ bool Engine::step(const OnTokens& on_tokens) {
   note_logprobs(step.sequences, step.chunks, verdicts, {output, batch});
   const double judged = seconds_now();
   const double observing = decoder_.draft_seconds() - draft_before - drafting;
-  count(step, batch, verdicts);
-  if (cost_) cost_->observe(batch.row_start.back(), batch.logit_start.back(), answered - built);
+  count(step, verdicts);
+  if (cost_ && learn_cost_) cost_->observe(last_step_, answered - built);
   move_kept_rows(step, verdicts);
   for (size_t s = 0; s < step.chunks.size(); ++s) {
     commit(*step.sequences[s], verdicts[s], on_tokens);
@@ -165,10 +185,10 @@ void Engine::commit(Sequence& sequence, const Verdict& verdict, const OnTokens& 
   if (on_tokens && !verdict.emit.empty()) on_tokens(sequence, verdict.emit);
 }
 
-void Engine::count(const Step& step, const Batch& batch, std::span<const Verdict> verdicts) {
+void Engine::count(const Step& step, std::span<const Verdict> verdicts) {
   ++counts_.forwards;
-  counts_.rows += batch.row_start.back();
-  counts_.logit_rows += batch.logit_start.back();
+  counts_.rows += last_step_.rows;
+  counts_.logit_rows += last_step_.logit_rows;
   counts_.evictions = scheduler_.evictions();
   for (size_t s = 0; s < step.chunks.size(); ++s) {
     const Chunk& chunk = step.chunks[s];

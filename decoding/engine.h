@@ -20,6 +20,8 @@ struct EngineOptions {
   /// What forwards cost here (measure_step_cost): adaptive speculation and
   /// limits.inter_token_seconds need it.
   std::optional<StepCost> cost = std::nullopt;
+  /// The costs follow what steps take. Not where time passes as a table says.
+  bool learn_cost = true;
 };
 
 /// Seconds since the engine was made.
@@ -56,6 +58,8 @@ class Engine {
   int64_t running() const { return static_cast<int64_t>(scheduler_.running().size()); }
   const TimeSplit& times() const { return times_; }
   const EngineCounts& counts() const { return counts_; }
+  /// What the latest forward was made of.
+  const StepShape& last_step() const { return last_step_; }
   const PageTable& pages() const { return table_; }
   /// The table of step costs as it is now; null without one.
   const StepCost* cost() const { return cost_ ? &*cost_ : nullptr; }
@@ -73,7 +77,7 @@ class Engine {
   ForwardOutput forward(Batch& batch);
   void move_kept_rows(const Step& step, std::span<const Verdict> verdicts);
   void commit(Sequence& sequence, const Verdict& verdict, const OnTokens& on_tokens);
-  void count(const Step& step, const Batch& batch, std::span<const Verdict> verdicts);
+  void count(const Step& step, std::span<const Verdict> verdicts);
 
   const TargetModel& target_;
   Decoder& decoder_;
@@ -82,6 +86,8 @@ class Engine {
   std::vector<int64_t> capture_layers_;
   KvPool pool_;
   std::optional<StepCost> cost_;
+  const bool learn_cost_;
+  StepShape last_step_;
   int64_t next_id_ = 0;
   TimeSplit times_;
   EngineCounts counts_;

@@ -7,20 +7,12 @@
 #include "decoding/acceptance_count.h"
 #include "decoding/clock.h"
 #include "decoding/commands.h"
+#include "decoding/flags.h"
 #include "decoding/text_target.h"
 
 namespace aerie {
 
 namespace {
-
-Speculation speculation_of(const GenerateFlags& flags) {
-  Speculation rule{flags.draft_tokens};
-  rule.adaptive = flags.adaptive;
-  if (!flags.tree) return rule;
-  rule.width = flags.tree_width;
-  rule.nodes = flags.tree_nodes;
-  return rule;
-}
 
 EngineOptions engine_options(const GenerateFlags& flags, const TextTarget& target,
                              std::span<const Request> requests) {
@@ -47,8 +39,8 @@ Json output_row(const TextTarget& target, const PromptRow& prompt, const Request
 void generate_command(const GenerateFlags& flags) {
   const std::vector<PromptRow> rows = read_prompts(flags.input);
   const TextTarget target(flags.target, flags.device, flags.dtype);
-  const std::unique_ptr<Decoder> decoder =
-      make_decoder(flags.decoder, flags.draft, speculation_of(flags), *target.model);
+  const std::unique_ptr<Decoder> decoder = make_decoder(
+      flags.decoder, flags.draft, speculation_of(flags, flags.draft_tokens), *target.model);
   const std::vector<Request> requests = make_requests(
       target, rows, {flags.max_new_tokens, flags.temperature, flags.seed, flags.ignore_eos});
   Engine engine(*target.model, *decoder, engine_options(flags, target, requests));

@@ -1,5 +1,6 @@
 #include "decoding/load.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <thread>
@@ -30,6 +31,9 @@ class LoadRunner {
       step();
     }
     trace_.seconds = clock_.now() - (plan_.arrivals.empty() ? 0 : plan_.arrivals.front());
+    trace_.times = engine_.times();
+    trace_.evictions = engine_.counts().evictions;
+    trace_.shared_rows = engine_.counts().shared_rows;
     return std::move(trace_);
   }
 
@@ -59,15 +63,14 @@ class LoadRunner {
       finished_ += sequence.finish != FinishReason::kRunning;
     });
     const EngineCounts& after = engine_.counts();
-    StepTrace step{begin,
-                   0,
-                   after.rows - before.rows,
-                   after.prompt_rows - before.prompt_rows,
-                   after.rejected_rows - before.rejected_rows,
-                   engine_.running(),
-                   engine_.waiting()};
-    clock_.stepped(step.rows);
-    step.end = clock_.now();
+    clock_.stepped(engine_.last_step());
+    const StepTrace step{begin,
+                         clock_.now(),
+                         after.rows - before.rows,
+                         after.prompt_rows - before.prompt_rows,
+                         after.rejected_rows - before.rejected_rows,
+                         engine_.running(),
+                         engine_.waiting()};
     trace_.steps.push_back(step);
     for (const auto& [index, tokens] : news) {
       std::vector<double>& times = trace_.requests[index].token_times;
@@ -103,9 +106,15 @@ void WallClock::wait_until(double time) {
   if (left > 0) std::this_thread::sleep_for(std::chrono::duration<double>(left));
 }
 
-double RequestTrace::between_tokens() const {
-  const size_t gaps = token_times.size() - 1;
-  return gaps == 0 ? 0 : (finished() - token_times.front()) / static_cast<double>(gaps);
+double RequestTrace::slowest_stretch() const {
+  constexpr size_t kStretch = 16;
+  const size_t gaps = std::min(kStretch, token_times.size() - 1);
+  double slowest = 0;
+  for (size_t last = gaps; gaps > 0 && last < token_times.size(); ++last) {
+    const double seconds = token_times[last] - token_times[last - gaps];
+    slowest = std::max(slowest, seconds / static_cast<double>(gaps));
+  }
+  return slowest;
 }
 
 LoadTrace run_load(Engine& engine, const LoadPlan& plan, LoadClock& clock) {

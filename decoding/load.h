@@ -1,7 +1,7 @@
 // Requests that come while others are decoded: the load generator sits in the engine's own loop, so
 // it costs no core, and its clock can be a table instead of the machine.
 #pragma once
-#include <functional>
+#include <algorithm>
 #include <vector>
 
 #include "decoding/engine.h"
@@ -23,8 +23,8 @@ class LoadClock {
   /// Seconds since the load began.
   virtual double now() const = 0;
   virtual void wait_until(double time) = 0;
-  /// A forward of so many rows has been run.
-  virtual void stepped(int64_t rows) = 0;
+  /// A forward has been run.
+  virtual void stepped(const StepShape& shape) = 0;
 };
 
 class WallClock : public LoadClock {
@@ -32,7 +32,7 @@ class WallClock : public LoadClock {
   WallClock();
   double now() const override;
   void wait_until(double time) override;
-  void stepped(int64_t) override {}
+  void stepped(const StepShape&) override {}
 
  private:
   double start_;
@@ -42,14 +42,13 @@ class WallClock : public LoadClock {
 /// every machine and in every run.
 class TableClock : public LoadClock {
  public:
-  using Cost = std::function<double(int64_t rows)>;  ///< seconds
-  explicit TableClock(Cost cost) : cost_(std::move(cost)) {}
+  explicit TableClock(StepCost cost) : cost_(std::move(cost)) {}
   double now() const override { return now_; }
   void wait_until(double time) override { now_ = std::max(now_, time); }
-  void stepped(int64_t rows) override { now_ += cost_(rows); }
+  void stepped(const StepShape& shape) override { now_ += cost_.seconds(shape); }
 
  private:
-  Cost cost_;
+  const StepCost cost_;
   double now_ = 0;
 };
 
@@ -60,8 +59,9 @@ struct RequestTrace {
 
   double first_token() const { return token_times.front() - arrived; }
   double finished() const { return token_times.back(); }
-  /// Mean time between its tokens; 0 for one token.
-  double between_tokens() const;
+  /// Mean time between tokens where it is longest: over 16 gaps in a row, or over all where there
+  /// are fewer; 0 for one token. (FastGen, arXiv 2401.08671, section 4, smooths over as many.)
+  double slowest_stretch() const;
 };
 /// One forward. Rows that are neither of prompts nor rejected made or keep a token.
 struct StepTrace {
@@ -71,7 +71,10 @@ struct StepTrace {
 struct LoadTrace {
   std::vector<RequestTrace> requests;
   std::vector<StepTrace> steps;
-  double seconds = 0;  ///< from the first arrival to the last token
+  double seconds = 0;       ///< from the first arrival to the last token
+  TimeSplit times;          ///< of the machine, whatever the clock
+  int64_t evictions = 0;    ///< sequences that lost their pages and came again
+  int64_t shared_rows = 0;  ///< prompt rows that were found in the cache
 };
 
 /// Runs the plan to its end. Throws Error for a request that can never run.

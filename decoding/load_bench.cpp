@@ -1,5 +1,7 @@
 // aerie bench --load: latencies and throughput while requests come, on the machine's clock or on a
 // table's.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -9,8 +11,8 @@
 #include "common/log.h"
 #include "common/progress.h"
 #include "decoding/autoregressive.h"
-#include "decoding/clock_table.h"
 #include "decoding/commands.h"
+#include "decoding/flags.h"
 #include "decoding/load_report.h"
 #include "decoding/sampler.h"
 #include "decoding/table_model.h"
@@ -21,7 +23,7 @@ namespace aerie {
 
 namespace {
 
-/// One load at which all budgets are run.
+/// One load at which all policies and budgets are run.
 struct Load {
   double rate = 0;
   int64_t streams = 0;
@@ -35,12 +37,14 @@ std::vector<Load> loads_of(const LoadFlags& flags) {
   return loads;
 }
 
-// Prompts of given length: their tokens do not matter where lengths are forced.
+// Prompts of given lengths, drawn at random: their tokens do not matter where lengths are forced.
 std::vector<Request> made_requests(const LoadFlags& flags, int64_t vocab) {
+  const double lengths = static_cast<double>(flags.prompt_tokens.size());
   std::vector<Request> requests(flags.requests);
   for (int64_t i = 0; i < flags.requests; ++i) {
     requests[i].max_new_tokens = flags.max_new_tokens;
-    for (int64_t token = 0; token < flags.prompt_tokens; ++token) {
+    const size_t which = static_cast<size_t>(counter_uniform(~flags.seed, i) * lengths);
+    for (int64_t token = 0; token < flags.prompt_tokens[which]; ++token) {
       const double uniform = counter_uniform(flags.seed + i, token);
       requests[i].prompt.push_back(static_cast<int32_t>(uniform * static_cast<double>(vocab)));
     }
@@ -49,7 +53,7 @@ std::vector<Request> made_requests(const LoadFlags& flags, int64_t vocab) {
 }
 
 std::vector<Request> requests_of(const LoadFlags& flags, const TextTarget& target) {
-  if (flags.input.empty()) return made_requests(flags, target.model->config().vocab);
+  if (!flags.prompt_tokens.empty()) return made_requests(flags, target.model->config().vocab);
   const std::vector<PromptRow> rows = read_prompts(flags.input);
   AERIE_CHECK(!rows.empty(), "{} has no rows", flags.input.string());
   const std::vector<Request> once =
@@ -66,53 +70,92 @@ struct Bench {
   Decoder& decoder;
   const std::vector<Request>& requests;
   int64_t pages;
-  const ClockTable* table;  // null: the machine's clock
+  std::optional<StepCost> cost;
+  bool wall;  // the machine's clock, not the table's
 };
 
-LoadTrace run_once(const Bench& bench, int64_t row_budget, const Load& load, size_t count) {
+LoadTrace run_once(const Bench& bench, const LoadRun& run, size_t count) {
   LoadPlan plan;
   plan.requests.assign(bench.requests.begin(), bench.requests.begin() + count);
-  plan.streams = std::max<int64_t>(1, load.streams);
-  if (load.rate > 0) {
-    plan.arrivals = poisson_arrivals(static_cast<int64_t>(count), load.rate, bench.flags.seed);
+  plan.streams = std::max<int64_t>(1, run.streams);
+  if (run.rate > 0) {
+    plan.arrivals = poisson_arrivals(static_cast<int64_t>(count), run.rate, bench.flags.seed);
   }
   EngineOptions options;
-  options.limits.max_sequences = bench.flags.max_sequences;
-  options.limits.row_budget = row_budget;
+  options.limits = limits_of(bench.flags, run.policy, run.row_budget);
   options.pages = bench.pages;
+  options.cost = bench.cost;
+  options.learn_cost = bench.wall;
   Engine engine(bench.target, bench.decoder, std::move(options));
-  if (bench.table == nullptr) {
+  if (bench.wall) {
     WallClock clock;
     return run_load(engine, plan, clock);
   }
-  TableClock clock([&](int64_t rows) { return bench.table->seconds(rows); });
+  TableClock clock(*bench.cost);
   return run_load(engine, plan, clock);
 }
 
-// Budgets take turns at each load: a machine that slows down slows all of them.
+// Policies take turns at each load: a machine that slows down slows all of them.
+std::vector<LoadRun> runs_of(const LoadFlags& flags) {
+  AERIE_CHECK(!flags.policies.empty(), "--policy names none");
+  AERIE_CHECK(!flags.row_budget.empty(), "--row-budget names none");
+  std::vector<LoadRun> runs;
+  for (const Load& load : loads_of(flags)) {
+    for (const std::string& policy : flags.policies) {
+      for (const int64_t row_budget : flags.row_budget) {
+        LoadRun run;
+        run.policy = policy;
+        run.row_budget = row_budget;
+        run.rate = load.rate;
+        run.streams = load.streams;
+        runs.push_back(std::move(run));
+      }
+    }
+  }
+  return runs;
+}
+
 std::vector<LoadRun> run_all(const Bench& bench) {
   const LoadFlags& flags = bench.flags;
-  const std::vector<Load> loads = loads_of(flags);
-  if (bench.table == nullptr) {
-    run_once(bench, kRowBudget, {0, 2}, std::min<size_t>(2, bench.requests.size()));
+  std::vector<LoadRun> runs = runs_of(flags);
+  if (bench.wall) {
+    LoadRun warm;
+    warm.policy = "splitfuse";
+    warm.row_budget = kRowBudget;
+    warm.streams = 2;
+    run_once(bench, warm, std::min<size_t>(2, bench.requests.size()));
   }
-  Progress progress("load", static_cast<int64_t>(loads.size() * flags.row_budget.size()), "runs");
-  std::vector<LoadRun> runs;
-  for (const Load& load : loads) {
-    for (const int64_t row_budget : flags.row_budget) {
-      LoadRun run;
-      run.policy = "splitfuse";
-      run.row_budget = row_budget;
-      run.rate = load.rate;
-      run.streams = load.streams;
-      run.trace = run_once(bench, row_budget, load, bench.requests.size());
-      summarise(run, {flags.goal_first_ms / 1e3, flags.goal_between_ms / 1e3});
-      runs.push_back(std::move(run));
-      progress.update(static_cast<int64_t>(runs.size()));
-    }
+  Progress progress("load", static_cast<int64_t>(runs.size()), "runs");
+  int64_t done = 0;
+  for (LoadRun& run : runs) {
+    run.trace = run_once(bench, run, bench.requests.size());
+    summarise(run, {flags.goal_first_ms / 1e3, flags.goal_between_ms / 1e3});
+    progress.update(++done, policy_label(run));
   }
   progress.finish();
   return runs;
+}
+
+std::vector<std::pair<std::string, std::string>> settings_of(const LoadFlags& flags) {
+  std::vector<std::pair<std::string, std::string>> settings{
+      {"max_new_tokens", std::to_string(flags.max_new_tokens)},
+      {"seed", std::to_string(flags.seed)}};
+  const auto add = [&](const std::string& key, const std::string& value) {
+    settings.push_back({key, value});
+  };
+  if (!flags.input.empty()) add("input", flags.input.string());
+  if (!flags.prompt_tokens.empty()) {
+    add("prompt_tokens", fmt::format("{}", fmt::join(flags.prompt_tokens, ",")));
+  }
+  if (flags.inter_token_ms > 0) add("inter_token_ms", fmt::format("{:g}", flags.inter_token_ms));
+  if (flags.kv_tokens > 0) add("kv_tokens", std::to_string(flags.kv_tokens));
+  if (flags.evict) add("evict", "yes");
+  if (flags.prefix_cache) add("prefix_cache", "yes");
+  if (flags.draft.empty()) return settings;
+  add("draft_tokens", std::to_string(flags.draft_tokens));
+  if (flags.tree) add("tree_nodes", std::to_string(flags.tree_nodes));
+  if (flags.adaptive) add("adaptive", "yes");
+  return settings;
 }
 
 LoadReport report_of(const LoadFlags& flags, std::vector<LoadRun> runs, bool wall) {
@@ -120,6 +163,7 @@ LoadReport report_of(const LoadFlags& flags, std::vector<LoadRun> runs, bool wal
   report.target = flags.target.string();
   report.draft = flags.draft.string();
   report.clock = wall ? "wall" : "table";
+  report.settings = settings_of(flags);
   report.goal = {flags.goal_first_ms / 1e3, flags.goal_between_ms / 1e3};
   report.requests = flags.requests;
   report.max_sequences = flags.max_sequences;
@@ -132,57 +176,74 @@ LoadReport report_of(const LoadFlags& flags, std::vector<LoadRun> runs, bool wal
   return report;
 }
 
+std::string line_of(const LoadReport& report, const LoadRun& run) {
+  std::string line = fmt::format(
+      "{:>16} {:24} first token p50 {:5.0f} p99 {:5.0f} ms  between tokens p50 {:4.0f} p99 {:5.0f} "
+      "ms  {:6.1f} tokens/s  good {:.2f}/s {:3.0f} %",
+      load_label(run), policy_label(run), 1e3 * run.first_token.p50, 1e3 * run.first_token.p99,
+      1e3 * run.between_tokens.p50, 1e3 * run.between_tokens.p99, run.tokens_per_second,
+      run.goodput, 100 * run.good_share);
+  const std::optional<Comparison> beside = against_prefill_first(report, run);
+  if (!beside) return line;
+  return line +
+         fmt::format(
+             "  (against prefill-first: gaps {:.1f}x shorter, good {:.2f}x, tokens {:+.1f} %)",
+             beside->gaps, beside->goodput, 100 * (beside->tokens - 1));
+}
+
 void write_report(const LoadFlags& flags, const LoadReport& report) {
   std::filesystem::create_directories(flags.output);
   write_file_atomic(flags.output / "load.json", load_json(report).dump(1) + "\n");
   write_file_atomic(flags.output / "report.html", load_html(report));
-  for (const LoadRun& run : report.runs) {
-    log_info(
-        fmt::format("{:13} rows {:<4} {:>5.3g}/s x{:<3} first token p50 {:5.0f} ms  between tokens "
-                    "p50 {:4.0f} p99 "
-                    "{:4.0f} ms  {:6.1f} tokens/s  good {:3.0f} %",
-                    run.policy, run.row_budget, run.rate, run.streams, 1e3 * run.first_token.p50,
-                    1e3 * run.between_tokens.p50, 1e3 * run.between_tokens.p99,
-                    run.tokens_per_second, 100 * run.good_share));
-  }
+  for (const LoadRun& run : report.runs) log_info(line_of(report, run));
   log_info("report: " + (flags.output / "report.html").string());
   if (flags.json) std::printf("%s\n", load_json(report).dump().c_str());
 }
 
+int64_t pages_of(const LoadFlags& flags, int64_t wanted) {
+  return flags.kv_tokens > 0 ? PageTable::pages_for(flags.kv_tokens) : wanted;
+}
+
 // The same on every machine: a target without weights, and time from the table.
 std::vector<LoadRun> run_on_table(const LoadFlags& flags) {
-  AERIE_CHECK(flags.prompt_tokens > 0,
+  AERIE_CHECK(!flags.prompt_tokens.empty(),
               "--clock-table needs --prompt-tokens: it runs without a model");
-  const ClockTable table = ClockTable::read(flags.clock_table);
-  const TableModel target(flags.prompt_tokens + flags.max_new_tokens + 1);
+  AERIE_CHECK(flags.draft.empty(),
+              "--clock-table runs without a model, so that no draft can guess: leave --draft out");
+  const auto longest = std::max_element(flags.prompt_tokens.begin(), flags.prompt_tokens.end());
+  const TableModel target(*longest + flags.max_new_tokens + 1);
   AutoregressiveDecoder decoder;
   const std::vector<Request> requests = made_requests(flags, target.config().vocab);
-  const int64_t pages = pages_for_requests(requests, flags.max_sequences);
-  return run_all({flags, target, decoder, requests, pages, &table});
+  const int64_t pages = pages_of(flags, pages_for_requests(requests, flags.max_sequences));
+  return run_all(
+      {flags, target, decoder, requests, pages, StepCost::read(flags.clock_table), false});
+}
+
+std::vector<LoadRun> run_on_machine(const LoadFlags& flags) {
+  AERIE_CHECK(!flags.prompt_tokens.empty() || !flags.input.empty(),
+              "--load needs prompts: --input FILE, or --prompt-tokens N for made ones");
+  const TextTarget target(flags.target, flags.device, flags.dtype);
+  const std::unique_ptr<Decoder> decoder =
+      make_decoder(flags.draft.empty() ? "autoregressive" : "eagle3", flags.draft,
+                   speculation_of(flags, flags.draft_tokens), *target.model);
+  const std::vector<Request> requests = requests_of(flags, target);
+  const int64_t pages = pages_of(flags, target.pages_for(requests, flags.max_sequences));
+  std::optional<StepCost> cost;
+  if (flags.measure_clock || needs_cost(flags, flags)) {
+    cost = measure_step_cost(*target.model, kRowBudget);
+  }
+  if (flags.measure_clock) {
+    std::filesystem::create_directories(flags.output);
+    cost->write(flags.output / "clock.json");
+  }
+  return run_all({flags, *target.model, *decoder, requests, pages, cost, true});
 }
 
 }  // namespace
 
 void load_command(const LoadFlags& flags) {
-  if (!flags.clock_table.empty()) {
-    write_report(flags, report_of(flags, run_on_table(flags), false));
-    return;
-  }
-  AERIE_CHECK(flags.prompt_tokens > 0 || !flags.input.empty(),
-              "--load needs prompts: --input FILE, or --prompt-tokens N for made ones");
-  const TextTarget target(flags.target, flags.device, flags.dtype);
-  std::unique_ptr<Decoder> decoder = std::make_unique<AutoregressiveDecoder>();
-  if (!flags.draft.empty()) {
-    decoder = make_eagle3_decoder(load_draft(flags.draft, target.model->config()), *target.model,
-                                  flags.draft_tokens);
-  }
-  const std::vector<Request> requests = requests_of(flags, target);
-  const int64_t pages = target.pages_for(requests, flags.max_sequences);
-  const Bench bench{flags, *target.model, *decoder, requests, pages, nullptr};
-  write_report(flags, report_of(flags, run_all(bench), true));
-  if (flags.measure_clock) {
-    measure_clock(*target.model).write(flags.output / "clock.json");
-  }
+  const bool wall = flags.clock_table.empty();
+  write_report(flags, report_of(flags, wall ? run_on_machine(flags) : run_on_table(flags), wall));
 }
 
 }  // namespace aerie

@@ -14,38 +14,36 @@ using pages::Curve;
 using pages::escape;
 using pages::series_color;
 
-std::string load_of(const LoadRun& run) {
-  return run.rate > 0 ? fmt::format("{:.3g} requests/s", run.rate)
-                      : fmt::format("{} streams", run.streams);
-}
-std::string name_of(const LoadRun& run) {
-  return fmt::format("{}, {} rows", run.policy, run.row_budget);
-}
-
 /// Runs of one policy and budget: a line in the plots.
 std::vector<std::pair<std::string, std::vector<const LoadRun*>>> families(
     const LoadReport& report) {
   std::vector<std::pair<std::string, std::vector<const LoadRun*>>> all;
   for (const LoadRun& run : report.runs) {
-    const auto same = [&](const auto& family) { return family.first == name_of(run); };
+    const auto same = [&](const auto& family) { return family.first == policy_label(run); };
     auto at = std::find_if(all.begin(), all.end(), same);
-    if (at == all.end()) at = all.insert(at, {name_of(run), {}});
+    if (at == all.end()) at = all.insert(at, {policy_label(run), {}});
     at->second.push_back(&run);
   }
   return all;
 }
 
-template <typename Value>
-std::string load_plot(const LoadReport& report, const Value& value) {
+double throughput(const LoadRun& run) { return run.tokens_per_second; }
+double offered(const LoadRun& run) {
+  return run.rate > 0 ? run.rate : static_cast<double>(run.streams);
+}
+
+template <typename X, typename Y>
+std::string load_plot(const LoadReport& report, const std::string& x_label, const X& x,
+                      const Y& y) {
   std::vector<Curve> all;
   for (const auto& [name, runs] : families(report)) {
     Curve curve{name, series_color(all.size()), {}, true};
-    for (const LoadRun* run : runs) curve.points.push_back({run->tokens_per_second, value(*run)});
+    for (const LoadRun* run : runs) curve.points.push_back({x(*run), y(*run)});
     std::sort(curve.points.begin(), curve.points.end(),
               [](const pages::Point& a, const pages::Point& b) { return a.x < b.x; });
     all.push_back(std::move(curve));
   }
-  return pages::line_plot(all, {.x_label = "output tokens per second", .from_zero = true});
+  return pages::line_plot(all, {.x_label = x_label, .from_zero = true});
 }
 
 /// Share of the gaps that are at most as long, at the heaviest load of each family.
@@ -94,46 +92,69 @@ std::string timeline(const LoadRun& run) {
 }
 
 std::string table(const LoadReport& report) {
-  std::vector<std::vector<std::string>> rows{{"policy", "load", "first token p50 / p95, ms",
+  std::vector<std::vector<std::string>> rows{{"load", "policy", "first token p50 / p95 / p99, ms",
                                               "between tokens p50 / p95 / p99, ms", "tokens/s",
                                               "good answers/s", "good"}};
+  const auto milliseconds = [](const Percentiles& values) {
+    return fmt::format("{:.0f} / {:.0f} / {:.0f}", 1e3 * values.p50, 1e3 * values.p95,
+                       1e3 * values.p99);
+  };
   for (const LoadRun& run : report.runs) {
-    rows.push_back(
-        {name_of(run), load_of(run),
-         fmt::format("{:.0f} / {:.0f}", 1e3 * run.first_token.p50, 1e3 * run.first_token.p95),
-         fmt::format("{:.0f} / {:.0f} / {:.0f}", 1e3 * run.between_tokens.p50,
-                     1e3 * run.between_tokens.p95, 1e3 * run.between_tokens.p99),
-         fmt::format("{:.1f}", run.tokens_per_second), fmt::format("{:.2f}", run.goodput),
-         fmt::format("{:.0f} %", 100 * run.good_share)});
+    rows.push_back({load_label(run), policy_label(run), milliseconds(run.first_token),
+                    milliseconds(run.between_tokens), fmt::format("{:.1f}", run.tokens_per_second),
+                    fmt::format("{:.2f}", run.goodput),
+                    fmt::format("{:.0f} %", 100 * run.good_share)});
   }
   return pages::table(rows);
+}
+
+std::string comparison_card(const LoadReport& report) {
+  std::vector<std::vector<std::string>> rows{
+      {"load", "policy", "gaps between tokens p99", "good answers/s", "tokens/s"}};
+  for (const LoadRun& run : report.runs) {
+    const std::optional<Comparison> beside = against_prefill_first(report, run);
+    if (!beside) continue;
+    rows.push_back({load_label(run), policy_label(run),
+                    fmt::format("{:.1f}× shorter", beside->gaps),
+                    fmt::format("{:.2f}×", beside->goodput),
+                    fmt::format("{:+.1f} %", 100 * (beside->tokens - 1))});
+  }
+  return rows.size() == 1 ? "" : card("Against prefill-first, same arrivals", pages::table(rows));
+}
+
+std::string subtitle(const LoadReport& report) {
+  std::string text = fmt::format(
+      "{} · {} requests a run · {} sequences at a time · good: first token within {:.0f} ms and "
+      "never more than {:.0f} ms a token over 16 tokens in a row · clock: {}",
+      escape(report.target), report.requests, report.max_sequences,
+      1e3 * report.goal.first_token_seconds, 1e3 * report.goal.between_tokens_seconds,
+      report.clock);
+  if (!report.draft.empty()) text += " · draft " + escape(report.draft);
+  for (const auto& [name, value] : report.settings) text += " · " + name + " " + escape(value);
+  for (const auto& [name, value] : report.machine) text += " · " + name + " " + escape(value);
+  return text;
 }
 
 }  // namespace
 
 std::string load_html(const LoadReport& report) {
-  std::string subtitle = fmt::format(
-      "{} · {} requests a run · {} sequences at a time · good: first token within {:.0f} ms and "
-      "{:.0f} "
-      "ms between tokens · clock: {}",
-      escape(report.target), report.requests, report.max_sequences,
-      1e3 * report.goal.first_token_seconds, 1e3 * report.goal.between_tokens_seconds,
-      report.clock);
-  if (!report.draft.empty()) subtitle += " · draft " + escape(report.draft);
-  for (const auto& [name, value] : report.machine) subtitle += " · " + name + " " + escape(value);
+  const std::string tokens = "output tokens per second";
+  const std::string load = report.runs.front().rate > 0 ? "requests per second" : "streams";
   std::string plots =
       card("First token, p50 in ms",
-           load_plot(report, [](const LoadRun& run) { return 1e3 * run.first_token.p50; })) +
+           load_plot(report, tokens, throughput,
+                     [](const LoadRun& run) { return 1e3 * run.first_token.p50; })) +
       card("Between tokens, p99 in ms",
-           load_plot(report, [](const LoadRun& run) { return 1e3 * run.between_tokens.p99; })) +
+           load_plot(report, tokens, throughput,
+                     [](const LoadRun& run) { return 1e3 * run.between_tokens.p99; })) +
       card("Share of the gaps between tokens at the heaviest load", gap_plot(report)) +
       card("Good answers a second",
-           load_plot(report, [](const LoadRun& run) { return run.goodput; }));
+           load_plot(report, load, offered, [](const LoadRun& run) { return run.goodput; }));
   for (const LoadRun& run : report.runs) {
-    plots += card("Rows over time: " + name_of(run) + ", " + load_of(run), timeline(run));
+    plots += card("Rows over time: " + policy_label(run) + ", " + load_label(run), timeline(run));
   }
-  return pages::page("Decoding under load, measured", subtitle,
-                     card("Results", table(report)) + pages::grid(plots));
+  return pages::page("Decoding under load, measured", subtitle(report),
+                     card("Results", table(report)) + comparison_card(report) + pages::grid(plots));
 }
 
 }  // namespace aerie

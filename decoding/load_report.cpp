@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
+
+#include "decoding/bench.h"
 
 namespace aerie {
 
@@ -12,27 +15,45 @@ Json seconds_json(const Percentiles& values) {
   return {{"p50", values.p50}, {"p95", values.p95}, {"p99", values.p99}, {"max", values.most}};
 }
 
-Json run_json(const LoadRun& run) {
-  return {{"policy", run.policy},
-          {"row_budget", run.row_budget},
-          {"arrivals", run.rate > 0 ? "poisson" : "closed"},
-          {"rate", run.rate},
-          {"streams", run.streams},
-          {"requests", run.trace.requests.size()},
-          {"seconds", run.trace.seconds},
-          {"ttft_seconds", seconds_json(run.first_token)},
-          {"itl_seconds", seconds_json(run.between_tokens)},
-          {"e2e_seconds", seconds_json(run.whole)},
-          {"tokens", run.tokens},
-          {"tokens_per_second", run.tokens_per_second},
-          {"requests_per_second", run.requests_per_second},
-          {"goodput_requests_per_second", run.goodput},
-          {"good_share", run.good_share},
-          {"counts",
-           {{"forwards", run.forwards},
-            {"rows", run.rows},
-            {"prompt_rows", run.prompt_rows},
-            {"rejected_rows", run.rejected_rows}}}};
+Json comparison_json(const std::optional<Comparison>& comparison) {
+  if (!comparison) return nullptr;
+  return {{"itl_p99_shorter", comparison->gaps},
+          {"goodput", comparison->goodput},
+          {"tokens_per_second", comparison->tokens}};
+}
+
+Json run_json(const LoadReport& report, const LoadRun& run) {
+  Json json{{"policy", run.policy},
+            {"row_budget", run.row_budget},
+            {"arrivals", run.rate > 0 ? "poisson" : "closed"},
+            {"rate", run.rate},
+            {"streams", run.streams},
+            {"requests", run.trace.requests.size()},
+            {"seconds", run.trace.seconds},
+            {"ttft_seconds", seconds_json(run.first_token)},
+            {"itl_seconds", seconds_json(run.between_tokens)},
+            {"e2e_seconds", seconds_json(run.whole)},
+            {"tokens", run.tokens},
+            {"tokens_per_second", run.tokens_per_second},
+            {"requests_per_second", run.requests_per_second},
+            {"goodput_requests_per_second", run.goodput},
+            {"good_share", run.good_share},
+            {"counts",
+             {{"forwards", run.forwards},
+              {"rows", run.rows},
+              {"prompt_rows", run.prompt_rows},
+              {"rejected_rows", run.rejected_rows},
+              {"evictions", run.trace.evictions},
+              {"shared_rows", run.trace.shared_rows}}},
+            {"against_prefill_first", comparison_json(against_prefill_first(report, run))}};
+  // A table's clock knows nothing of it, and its reports are the same everywhere.
+  if (report.clock == "wall") json["time_split"] = time_split_json(run.trace.times);
+  return json;
+}
+
+double over(double value, double base) {
+  if (base > 0) return value / base;
+  return value > 0 ? std::numeric_limits<double>::infinity() : 1;
 }
 
 }  // namespace
@@ -63,7 +84,7 @@ void summarise(LoadRun& run, const ServiceGoal& goal) {
     }
     run.tokens += static_cast<int64_t>(request.token_times.size());
     good += request.first_token() <= goal.first_token_seconds &&
-            request.between_tokens() <= goal.between_tokens_seconds;
+            request.slowest_stretch() <= goal.between_tokens_seconds;
   }
   run.first_token = percentiles_of(first);
   run.between_tokens = percentiles_of(between);
@@ -82,11 +103,36 @@ void summarise(LoadRun& run, const ServiceGoal& goal) {
   }
 }
 
+std::optional<Comparison> against_prefill_first(const LoadReport& report, const LoadRun& run) {
+  const std::string base_policy = "prefill-first";
+  const LoadRun* base = nullptr;
+  for (const LoadRun& other : report.runs) {
+    const bool same_load = other.rate == run.rate && other.streams == run.streams;
+    if (other.policy != base_policy || !same_load) continue;
+    if (base == nullptr || other.row_budget == run.row_budget) base = &other;
+  }
+  if (base == nullptr || run.policy == base_policy) return std::nullopt;
+  return Comparison{over(base->between_tokens.p99, run.between_tokens.p99),
+                    over(run.goodput, base->goodput),
+                    over(run.tokens_per_second, base->tokens_per_second)};
+}
+
+std::string policy_label(const LoadRun& run) {
+  return fmt::format("{}, {} rows", run.policy, run.row_budget);
+}
+
+std::string load_label(const LoadRun& run) {
+  return run.rate > 0 ? fmt::format("{:.3g} requests/s", run.rate)
+                      : fmt::format("{} streams", run.streams);
+}
+
 Json load_json(const LoadReport& report) {
-  Json machine = Json::object(), runs = Json::array();
+  Json machine = Json::object(), settings = Json::object(), runs = Json::array();
   for (const auto& [key, value] : report.machine) machine[key] = value;
-  for (const LoadRun& run : report.runs) runs.push_back(run_json(run));
+  for (const auto& [key, value] : report.settings) settings[key] = value;
+  for (const LoadRun& run : report.runs) runs.push_back(run_json(report, run));
   return {{"machine", std::move(machine)},
+          {"settings", std::move(settings)},
           {"target", report.target},
           {"draft", report.draft},
           {"clock", report.clock},

@@ -1,5 +1,6 @@
 // What a load run comes to: latencies, throughput, and how many answers were good enough.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,9 +18,16 @@ struct Percentiles {
 };
 Percentiles percentiles_of(const std::vector<double>& values);
 
-/// An answer is good if its first token and its mean time between tokens are both in time.
+/// An answer is good if its first token is in time and so is its slowest stretch.
 struct ServiceGoal {
   double first_token_seconds = 1, between_tokens_seconds = 0.1;
+};
+
+/// A run over another of the same load: how many times shorter its longest gaps between tokens are
+/// (p99), and how many times as many good answers and tokens it gives a second. Infinite where the
+/// other one gives none.
+struct Comparison {
+  double gaps = 1, goodput = 1, tokens = 1;
 };
 
 /// One policy under one load.
@@ -39,10 +47,19 @@ void summarise(LoadRun& run, const ServiceGoal& goal);
 struct LoadReport {
   std::string target, draft, clock;  ///< clock: "wall" or "table"
   std::vector<std::pair<std::string, std::string>> machine;
+  /// What all runs have in common, as the command line has it.
+  std::vector<std::pair<std::string, std::string>> settings;
   ServiceGoal goal;
   int64_t requests = 0, max_sequences = 0;
   std::vector<LoadRun> runs;
 };
+/// Against the prefill-first run of the same load, of the same row budget if there is one; null
+/// for such a run itself and where there is none.
+std::optional<Comparison> against_prefill_first(const LoadReport& report, const LoadRun& run);
+
+/// "splitfuse, 512 rows" and "0.5 requests/s" or "8 streams".
+std::string policy_label(const LoadRun& run);
+std::string load_label(const LoadRun& run);
 Json load_json(const LoadReport& report);
 std::string load_html(const LoadReport& report);
 

@@ -149,8 +149,7 @@ const std::vector<Sequence*>& Scheduler::pick_decodes(const StepCost* cost) {
   budget_ = limits_.row_budget;
   const int64_t count = static_cast<int64_t>(decodes_.size());
   if (limits_.inter_token_seconds > 0 && cost != nullptr && count > 0) {
-    budget_ = std::min(budget_, std::max(SchedulerLimits::kLeastRows,
-                                         cost->rows_within(limits_.inter_token_seconds, count)));
+    budget_ = std::min(budget_, std::max(count + SchedulerLimits::kLeastRows, rows_in_time(*cost)));
   }
   const int64_t most = std::min(budget_, limits_.logit_rows);
   if (count > most) {
@@ -168,6 +167,21 @@ const std::vector<Sequence*>& Scheduler::pick_decodes(const StepCost* cost) {
     i = 0;  // whoever went may have stood anywhere
   }
   return decodes_;
+}
+
+// Rows for which there is time beside the decoding sequences. A row of a prompt sees what the
+// prompt has in the cache already.
+int64_t Scheduler::rows_in_time(const StepCost& cost) const {
+  const int64_t count = static_cast<int64_t>(decodes_.size());
+  StepShape shape{count, count};
+  for (const Sequence* sequence : decodes_) shape.cache_rows += sequence->committed;
+  int64_t past = 0;
+  for (const auto& sequence : running_) {
+    if (!sequence->catching_up()) continue;
+    shape.cache_rows += sequence->committed;
+    past = std::max(past, sequence->committed);
+  }
+  return cost.rows_within(limits_.inter_token_seconds, shape, past);
 }
 
 void Scheduler::reserve_ahead(int64_t rows) {

@@ -31,7 +31,7 @@ struct SchedulerLimits {
   int64_t draft_rows = RowBudget::kUnlimited;  ///< rows of the draft model beside one forward
   Policy policy = Policy::kSplitFuse;
   /// While sequences decode, a forward has no more rows than the measured table (EngineOptions)
-  /// allows in this time, but kLeastRows. 0: no target.
+  /// allows in this time, but always one for each of them and kLeastRows. 0: no target.
   double inter_token_seconds = 0;
   double prompt_share = 0.25;  ///< of the rows left by decoding sequences, kept from guesses
   int64_t long_prompts = 2;    ///< prompts that may be half way at a time
@@ -85,6 +85,7 @@ class Scheduler {
  private:
   bool let_in(int64_t private_pages);
   bool reserve(Sequence& sequence, int64_t tokens);
+  int64_t rows_in_time(const StepCost& cost) const;
   int64_t free_for(const Sequence& sequence) const;
   int64_t kept_pages() const;
   Sequence* newest_that_can_lose() const;

@@ -8,9 +8,9 @@
 
 #include "common/error.h"
 #include "common/log.h"
-#include "decoding/autoregressive.h"
 #include "decoding/clock.h"
 #include "decoding/commands.h"
+#include "decoding/flags.h"
 #include "decoding/http_server.h"
 #include "decoding/text_target.h"
 
@@ -62,9 +62,13 @@ std::string model_name(const ServeFlags& flags) {
   return whole.filename().string();
 }
 
-std::unique_ptr<Decoder> make_decoder(const ServeFlags& flags, const TargetModel& target) {
-  if (flags.draft.empty()) return std::make_unique<AutoregressiveDecoder>();
-  return make_eagle3_decoder(load_draft(flags.draft, target.config()), target, flags.draft_tokens);
+EngineOptions engine_options(const ServeFlags& flags, const TargetModel& target, int64_t pages) {
+  constexpr int64_t kServedRows = 128;  // without a target for the time between tokens
+  int64_t rows = flags.row_budget;
+  if (rows == 0) rows = flags.inter_token_ms > 0 ? kRowBudget : kServedRows;
+  EngineOptions options{limits_of(flags, flags.policy, rows), pages};
+  if (needs_cost(flags, flags)) options.cost = measure_step_cost(target, rows);
+  return options;
 }
 
 int64_t context_of(const ServeFlags& flags, const ModelConfig& config) {
@@ -85,7 +89,9 @@ void announce(const ServeFlags& flags, const std::string& name, int port, int64_
   log_info(fmt::format(
       "serving {} on http://{}:{}/v1, {} sequences at a time, cache of {} tokens{}", name,
       flags.host, port, flags.max_sequences, pages * KvPool::kPageSize,
-      flags.draft.empty() ? "" : fmt::format(", {} drafts a step", flags.draft_tokens)));
+      flags.draft.empty() ? ""
+                          : fmt::format(", {}{} drafts a step", flags.adaptive ? "up to " : "",
+                                        flags.tree ? flags.tree_nodes : flags.draft_tokens)));
   if (!flags.json) return;
   const Json line{{"host", flags.host}, {"port", port}, {"model", name}};
   std::printf("%s\n", line.dump().c_str());
@@ -97,10 +103,12 @@ void announce(const ServeFlags& flags, const std::string& name, int port, int64_
 void serve_command(const ServeFlags& flags) {
   const EndSignals signals;  // first: threads inherit what is blocked
   const TextTarget target(flags.target, flags.device, flags.dtype);
-  const std::unique_ptr<Decoder> decoder = make_decoder(flags, *target.model);
+  const std::unique_ptr<Decoder> decoder =
+      make_decoder(flags.draft.empty() ? "autoregressive" : "eagle3", flags.draft,
+                   speculation_of(flags, flags.draft_tokens), *target.model);
   const int64_t context = context_of(flags, target.model->config());
   const int64_t pages = pages_of(flags, target, context);
-  Engine engine(*target.model, *decoder, {{flags.max_sequences, flags.row_budget}, pages});
+  Engine engine(*target.model, *decoder, engine_options(flags, *target.model, pages));
   const std::string name = model_name(flags);
   ServerMetrics metrics(name);
   EngineService service(engine, metrics, flags.max_requests);

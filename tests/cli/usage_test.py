@@ -15,8 +15,10 @@ COMMANDS = {
                  "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json", "--tree", "--tree-width",
                  "--tree-nodes", "--adaptive"],
     "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json", "--tree",
-              "--adaptive", "--ngram", "--load", "--rate", "--streams", "--clock-table"],
-    "serve": ["--target", "--draft", "--host", "--port", "--api-key", "--max-sequences", "--max-requests", "--json"],
+              "--adaptive", "--no-fixed", "--ngram", "--load", "--rate", "--streams", "--clock-table", "--policy",
+              "--inter-token-ms", "--evict", "--kv-tokens", "--prefix-cache"],
+    "serve": ["--target", "--draft", "--host", "--port", "--api-key", "--max-sequences", "--max-requests", "--json",
+              "--policy", "--inter-token-ms", "--evict", "--kv-tokens", "--no-prefix-cache", "--tree", "--adaptive"],
     "info": ["--json"],
 }
 COMMON = ["--device", "--dtype", "--threads", "--quiet", "--help"]

@@ -4,9 +4,9 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "decoding/autoregressive.h"
-#include "decoding/clock_table.h"
 #include "decoding/speculative.h"
 #include "decoding/table_model.h"
 #include "tests/decoding/fake_drafter.h"
@@ -20,8 +20,8 @@ using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A forward takes 10 ms and 1 ms a row.
-double cost(int64_t rows) { return 0.010 + 0.001 * static_cast<double>(rows); }
+/// A forward takes 10 ms and 1 ms a row.
+StepCost ten_and_one() { return StepCost({{1, 0.011}, {1001, 1.011}}, {{1, 0}}); }
 
 Request request_of(int64_t prompt, int64_t output) {
   Request request;
@@ -34,7 +34,7 @@ LoadTrace run(const LoadPlan& plan, int64_t max_sequences, int64_t row_budget) {
   const TableModel target(1000);
   AutoregressiveDecoder decoder;
   Engine engine(target, decoder, {{max_sequences, row_budget}, 500});
-  TableClock clock(cost);
+  TableClock clock(ten_and_one());
   return run_load(engine, plan, clock);
 }
 
@@ -46,7 +46,7 @@ TEST(Load, TimesOfOneRequestAreThoseOfTheTable) {
   EXPECT_NEAR(request.first_token(), 0.050, 1e-9);
   EXPECT_THAT(request.token_times, ElementsAre(DoubleNear(2.050, 1e-9), DoubleNear(2.061, 1e-9),
                                                DoubleNear(2.072, 1e-9)));
-  EXPECT_NEAR(request.between_tokens(), 0.011, 1e-9);
+  EXPECT_NEAR(request.slowest_stretch(), 0.011, 1e-9);
   EXPECT_NEAR(trace.seconds, 0.072, 1e-9);
   ASSERT_EQ(trace.steps.size(), 4u);
   EXPECT_EQ(trace.steps[0].prompt_rows, 20);
@@ -109,7 +109,7 @@ TEST(Load, TokensThatComeTogetherHaveNoTimeBetween) {
   const testing::FakeModel model;
   SpeculativeDecoder decoder(std::make_unique<testing::FakeDrafter>(model, 1.0), {3});
   Engine engine(model, decoder, {{2, 32}, 20});
-  TableClock clock(cost);
+  TableClock clock(ten_and_one());
   const LoadTrace trace = run_load(engine, {{request_of(4, 9)}, {0.0}}, clock);
   // The prompt's token, then 4 + 4.
   const std::vector<double>& times = trace.requests[0].token_times;
@@ -130,21 +130,74 @@ TEST(Load, PoissonArrivalsHaveTheRateAndTheLawOfTheirGaps) {
   EXPECT_THAT(testing::error_of([] { poisson_arrivals(1, 0, 0); }), HasSubstr("rate of 0"));
 }
 
-TEST(ClockTable, LiesOnTheLinesThroughItsPointsAndIsReadAsWritten) {
-  const ClockTable table({{1, 0.01}, {11, 0.02}, {21, 0.06}});
-  EXPECT_DOUBLE_EQ(table.seconds(1), 0.01);
-  EXPECT_DOUBLE_EQ(table.seconds(6), 0.015);
-  EXPECT_DOUBLE_EQ(table.seconds(16), 0.04);
-  EXPECT_DOUBLE_EQ(table.seconds(31), 0.10);
-  const testing::Scratch scratch;
-  table.write(scratch / "clock.json");
-  EXPECT_DOUBLE_EQ(ClockTable::read(scratch / "clock.json").seconds(16), 0.04);
-  const auto error = [&](const std::string& content) {
-    return testing::error_of([&] { ClockTable::read(scratch.write("bad.json", content)); });
-  };
-  EXPECT_THAT(error("{}"), HasSubstr("bad.json is not a clock table"));
-  EXPECT_THAT(error(R"({"rows": [2, 1], "seconds": [1, 1]})"), HasSubstr("not ascending: 1 rows"));
-  EXPECT_THAT(error(R"({"rows": [1], "seconds": [0]})"), HasSubstr("1 rows take 0 s"));
+TEST(Load, APolicyIsTheSameWhateverTheMachineDoesMeanwhile) {
+  // The engine's own table must not learn from the time that the table's forwards really take.
+  const TableModel target(1000);
+  AutoregressiveDecoder decoder;
+  EngineOptions options{{8, 512}, 500, ten_and_one()};
+  options.limits.inter_token_seconds = 0.060;
+  options.learn_cost = false;
+  Engine engine(target, decoder, options);
+  LoadPlan plan;
+  for (int i = 0; i < 20; ++i) plan.requests.push_back(request_of(300, 20));
+  plan.arrivals = poisson_arrivals(20, 2.0, 4);
+  TableClock clock(ten_and_one());
+  const LoadTrace trace = run_load(engine, plan, clock);
+  EXPECT_EQ(engine.cost()->correction(), 1);
+  for (const StepTrace& step : trace.steps) {
+    if (step.rows == step.prompt_rows) continue;  // nobody waits for a token
+    EXPECT_LE(step.end - step.begin, 0.060 + 1e-9);
+  }
+  EXPECT_GT(trace.steps.front().rows, 50);
+}
+
+TEST(Load, TheSlowestStretchIsThatOfSixteenGaps) {
+  RequestTrace request;
+  double now = 1;
+  for (int i = 0; i < 60; ++i) request.token_times.push_back(now += i >= 30 && i < 38 ? 0.5 : 0.1);
+  EXPECT_NEAR(request.slowest_stretch(), (8 * 0.5 + 8 * 0.1) / 16, 1e-9);
+  request.token_times.resize(3);
+  EXPECT_NEAR(request.slowest_stretch(), 0.1, 1e-9);
+  request.token_times.resize(1);
+  EXPECT_EQ(request.slowest_stretch(), 0);
+}
+
+TEST(Policies, SplitFuseKeepsGapsShortWherePrefillFirstDoesNot) {
+  LoadPlan plan;
+  for (int i = 0; i < 60; ++i) plan.requests.push_back(request_of(i % 3 == 0 ? 400 : 30, 20));
+  plan.arrivals = poisson_arrivals(60, 3.0, 9);
+  LoadReport report;
+  for (const char* policy : {"prefill-first", "splitfuse", "static"}) {
+    const TableModel target(1000);
+    AutoregressiveDecoder decoder;
+    EngineOptions options{{8, 512}, 500, ten_and_one()};
+    options.limits.policy = parse_policy(policy);
+    options.limits.inter_token_seconds = 0.060;
+    options.learn_cost = false;
+    Engine engine(target, decoder, options);
+    TableClock clock(ten_and_one());
+    LoadRun run;
+    run.policy = policy;
+    run.rate = 3;
+    run.row_budget = 512;
+    run.trace = run_load(engine, plan, clock);
+    summarise(run, {4.0, 0.061});
+    report.runs.push_back(std::move(run));
+  }
+  const auto [first, fused, fixed] = std::tie(report.runs[0], report.runs[1], report.runs[2]);
+  EXPECT_FALSE(against_prefill_first(report, first).has_value());
+  const Comparison beside = *against_prefill_first(report, fused);
+  EXPECT_DOUBLE_EQ(beside.gaps, first.between_tokens.p99 / fused.between_tokens.p99);
+  EXPECT_GT(beside.gaps, 5);
+  EXPECT_GT(beside.goodput, 1);
+  EXPECT_GT(first.between_tokens.p99, 0.400);
+  EXPECT_LE(fused.between_tokens.p99, 0.061);
+  // A batch that runs to its end makes the next one wait.
+  EXPECT_GT(fixed.first_token.p50, first.first_token.p50);
+  EXPECT_EQ(fixed.tokens, fused.tokens);
+  const std::string html = load_html(report);
+  EXPECT_THAT(html, HasSubstr("Against prefill-first"));
+  EXPECT_THAT(html, HasSubstr("shorter"));
 }
 
 TEST(LoadReport, PercentilesLieBetweenTheirNeighbours) {

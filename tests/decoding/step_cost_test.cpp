@@ -19,8 +19,40 @@ TEST(StepCost, IsALineBetweenPointsAndBeyondThem) {
   EXPECT_DOUBLE_EQ(cost.seconds(24, 0), 18);
   EXPECT_DOUBLE_EQ(cost.seconds(48, 0), 42);
   EXPECT_DOUBLE_EQ(cost.seconds(16, 6), 11.5);
-  EXPECT_EQ(cost.rows_within(18, 0), 24);
-  EXPECT_EQ(cost.rows_within(9, 0), 0);
+  EXPECT_EQ(cost.rows_within(18, {}, 0), 24);
+  EXPECT_EQ(cost.rows_within(9, {}, 0), 0);
+}
+
+TEST(StepCost, CountsThePastOfSequences) {
+  const StepCost cost({{1, 10}, {11, 20}}, {{1, 0}}, {0.01, 0.001});
+  // 4 rows, 200 keys of earlier steps, each row with 100 of them.
+  EXPECT_DOUBLE_EQ(cost.seconds({4, 0, 200, 400}), 13 + 2 + 0.4);
+  // 13 + 2 for 4 rows, and each further one costs 1 and its own 100 keys.
+  EXPECT_EQ(cost.rows_within(15.4, {0, 0, 200, 0}, 100), 4);
+  EXPECT_EQ(cost.rows_within(16.4, {0, 0, 200, 0}, 100), 4);
+  EXPECT_EQ(cost.rows_within(16.6, {0, 0, 200, 0}, 100), 5);
+  EXPECT_THAT(testing::error_of([] {
+                StepCost({{1, 1}}, {{1, 1}}, {-1, 0});
+              }),
+              HasSubstr("neither can be negative"));
+}
+
+TEST(StepCost, IsReadAsItWasWritten) {
+  const testing::Scratch scratch;
+  StepCost cost({{1, 0.01}, {11, 0.02}}, {{1, 0.001}, {2, 0.003}}, {1e-6, 2e-7});
+  cost.observe({1, 0}, 1);  // what a busy hour taught is not kept
+  cost.write(scratch / "clock.json");
+  const StepCost read = StepCost::read(scratch / "clock.json");
+  EXPECT_DOUBLE_EQ(read.seconds({6, 2, 1000, 5000}), 0.015 + 0.003 + 1e-3 + 1e-3);
+  const auto error = [&](const std::string& content) {
+    return testing::error_of([&] { StepCost::read(scratch.write("bad.json", content)); });
+  };
+  EXPECT_THAT(error("{}"), HasSubstr("bad.json is not a table of step costs"));
+  EXPECT_THAT(error("["), HasSubstr("bad.json is not a table of step costs"));
+  EXPECT_THAT(error(R"({"layers": [[2, 1], [1, 1]], "head": [[1, 1]], "cache_row": 0, "pair": 0})"),
+              HasSubstr("not ascending in rows: 1 after 2"));
+  EXPECT_THAT(error(R"({"layers": [[1, 0]], "head": [[1, 1]], "cache_row": 0, "pair": 0})"),
+              HasSubstr("bad.json: 1 rows take 0 s"));
 }
 
 TEST(StepCost, LevelsATableThatFalls) {
@@ -30,7 +62,7 @@ TEST(StepCost, LevelsATableThatFalls) {
 
 TEST(StepCost, FollowsAMachineThatGetsSlower) {
   StepCost cost({{1, 10}, {100, 109}}, {{1, 0}});
-  for (int i = 0; i < 200; ++i) cost.observe(11, 0, 40);
+  for (int i = 0; i < 200; ++i) cost.observe({11, 0}, 40);
   EXPECT_NEAR(cost.correction(), 2, 0.01);
   EXPECT_NEAR(cost.seconds(91, 0), 200, 2);
 }

@@ -1,0 +1,34 @@
+#include "decoding/flags.h"
+
+#include "common/error.h"
+
+namespace aerie {
+
+Speculation speculation_of(const TreeFlags& flags, int64_t draft_tokens) {
+  Speculation rule{draft_tokens};
+  rule.adaptive = flags.adaptive;
+  if (!flags.tree) return rule;
+  rule.width = flags.tree_width;
+  rule.nodes = flags.tree_nodes;
+  return rule;
+}
+
+SchedulerLimits limits_of(const ScheduleFlags& flags, const std::string& policy,
+                          int64_t row_budget) {
+  AERIE_CHECK(flags.inter_token_ms >= 0, "--inter-token-ms is {}: a time, or 0 for none",
+              flags.inter_token_ms);
+  SchedulerLimits limits;
+  limits.max_sequences = flags.max_sequences;
+  limits.row_budget = row_budget;
+  limits.policy = parse_policy(policy);
+  limits.inter_token_seconds = flags.inter_token_ms / 1e3;
+  limits.evict = flags.evict;
+  limits.share_prefixes = flags.prefix_cache;
+  return limits;
+}
+
+bool needs_cost(const TreeFlags& tree, const ScheduleFlags& schedule) {
+  return tree.adaptive || schedule.inter_token_ms > 0;
+}
+
+}  // namespace aerie
