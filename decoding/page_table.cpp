@@ -161,7 +161,6 @@ void PageTable::publish(Sequence& sequence, int64_t rows) {
     if (entry == nullptr) {
       entry = cache_.insert(sequence.prefix, tokens, sequence.pages[sequence.published]);
     }
-    if (entry == nullptr) return;
     sequence.prefix = entry->id;
     ++sequence.published;
   }
