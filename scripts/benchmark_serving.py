@@ -56,10 +56,10 @@ async def ask(url, body: dict) -> dict:
     return {"begin": begin, "times": times, "usage": usage}
 
 
-async def load(options, rate: float) -> dict:
-    url, gaps = urlsplit(options.url), random.Random(options.seed)
+async def load(options, rate: float, seed: int) -> dict:
+    url, gaps = urlsplit(options.url), random.Random(seed)
     models = await get(url, "/v1/models")
-    prompts = texts(options.prompts, options.requests, options.prompt_tokens, options.seed)
+    prompts = texts(options.prompts, options.requests, options.prompt_tokens, seed)
     async def one(prompt: str) -> dict:
         return await ask(url, {"model": models["data"][0]["id"], "prompt": prompt, "max_tokens": options.output_tokens,
                                "temperature": 0, "ignore_eos": True, "stream": True,
@@ -105,8 +105,9 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    for rate in map(float, options.rate.split(",")):
-        result = asyncio.run(load(options, rate))
+    for index, rate in enumerate(map(float, options.rate.split(","))):
+        # Other prompts for each rate: what one run left in a server's prefix cache must not help the next.
+        result = asyncio.run(load(options, rate, options.seed + index))
         if options.json:
             print(json.dumps(result), flush=True)
             continue

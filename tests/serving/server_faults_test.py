@@ -92,6 +92,23 @@ class Faults(unittest.TestCase):
         self.assertEqual(self.server.metric("vllm:kv_cache_usage_perc"), 0)
         self.assert_serves()
 
+    def test_callers_of_whole_answers_that_go_away_free_their_places(self):
+        # Nothing is written to them until the answer is complete: only their socket tells.
+        aborted = self.server.metric("vllm:request_success_total", "abort")
+        whole = {**LONG, "stream": False}
+        callers = [self.server.send(whole) for _ in range(12)]  # 8 run, 4 wait
+        self.assertTrue(wait_for(lambda: self.server.metric("vllm:num_requests_running") == 8))
+        stays = self.server.send({**SHORT, "max_tokens": 30})
+        for caller in callers:
+            caller.close()
+        # Each would run for a minute. The one that stays is answered as if they had never been.
+        self.assertTrue(wait_for(lambda: self.server.metric("vllm:request_success_total", "abort") - aborted == 12, 10))
+        with stays:
+            self.assertEqual(parse(read_all(stays))[1]["usage"]["completion_tokens"], 30)
+        self.assertTrue(wait_for(lambda: self.server.metric("vllm:num_requests_running") == 0))
+        self.assertEqual(self.server.metric("vllm:kv_cache_usage_perc"), 0)
+        self.assert_serves()
+
     def test_a_reader_that_reads_nothing_holds_up_nobody(self):
         # Some 2 kB a token: more than the kernel keeps for a reader that takes nothing.
         large = {**LONG, "max_tokens": 150, "logprobs": 20}
