@@ -47,6 +47,10 @@ class Task(ABC):
     def make_model(self) -> torch.nn.Module: ...
 
     @abstractmethod
+    def tower_loss(self, model, media: dict, texts: list[list[int]], counts: list[int]) -> torch.Tensor:
+        """What the tower's output would say through the head by itself, against the texts' tokens."""
+
+    @abstractmethod
     def write_preprocessor(self, directory: Path) -> None: ...
 
 
@@ -60,43 +64,79 @@ class Batches:
         prompt = f"<|im_start|>user\n{d.begin}{d.placeholder}{d.end}<|im_end|>\n<|im_start|>assistant\n"
         self.prompt = self.tokenizer.encode(prompt).ids
 
-    def __call__(self, texts: list[str], rng: random.Random) -> tuple[dict, torch.Tensor]:
+    def __call__(self, texts: list[str], rng: random.Random):
+        """-> inputs, labels of all rows but the first"""
         media, counts = self.task.inputs([self.task.make(text, rng) for text in texts])
         prompts = [self.task.dialect.expand(self.prompt, [count]) for count in counts]
-        answers = [self.tokenizer.encode(text).ids + [self.end] for text in texts]
-        longest = max(len(p) + len(a) for p, a in zip(prompts, answers))
+        answers = [self.tokenizer.encode(text).ids for text in texts]
+        longest = max(len(p) + len(a) + 1 for p, a in zip(prompts, answers))
         ids, labels = torch.full((len(texts), longest), self.end), torch.full((len(texts), longest), -100)
         for i, (prompt, answer) in enumerate(zip(prompts, answers)):
-            whole = len(prompt) + len(answer)
-            ids[i, :whole] = torch.tensor(prompt + answer)
-            labels[i, len(prompt):whole] = torch.tensor(answer)
+            whole = len(prompt) + len(answer) + 1
+            ids[i, :whole] = torch.tensor(prompt + answer + [self.end])
+            labels[i, len(prompt):whole] = ids[i, len(prompt):whole]
         return dict(input_ids=ids, **media, **self.task.inputs_of_tokens(ids)), labels[:, 1:]
 
 
-def train(model, batches: Batches, flags) -> None:
-    """Texts grow to their full length in the first part of the steps: where to look is learnt on short ones."""
-    rng, task = random.Random(1), batches.task
-    optimizer = torch.optim.AdamW(model.parameters(), lr=flags.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    model.train()
-    start, recent = time.process_time(), []
-    for step in range(1, flags.steps + 1):
-        done = step / flags.steps
-        for group in optimizer.param_groups:
-            group["lr"] = flags.lr * min(1, step / 100) * (0.03 + 0.97 * (1 + math.cos(math.pi * done)) / 2)
-        share = min(1.0, 0.04 + 1.6 * done)
-        inputs, labels = batches([task.draw("train", share, rng) for _ in range(flags.batch)], rng)
-        logits = model(**inputs).logits[:, :-1]
-        kept = labels != -100
-        loss = torch.nn.functional.cross_entropy(logits[kept], labels[kept])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        recent = recent[-49:] + [loss.item()]
-        if step % 50 == 0 or step == flags.steps:
-            print(f"step {step}: loss {sum(recent) / len(recent):.3f}, length {share:.0%}, "
-                  f"{time.process_time() - start:.0f} s of processor time", flush=True)
-    model.eval()
+class Training:
+    """First the tower alone learns the characters, many a step for little; then the language model learns where to look,
+    on texts that grow to their full length. The state is on disk every SAVE_EVERY steps: a kill costs a minute."""
+    SAVE_EVERY = 50
+
+    def __init__(self, task: Task, flags):
+        torch.manual_seed(0)
+        self.task, self.flags, self.state = task, flags, flags.output / "training.pt"
+        self.model, self.batches, self.rng = task.make_model(), Batches(task), random.Random(1)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=flags.lr, betas=(0.9, 0.98), weight_decay=0.01)
+        self.step = 0
+        if self.state.exists():
+            saved = torch.load(self.state, weights_only=False)
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.rng.setstate(saved["rng"])
+            self.step = saved["step"]
+
+    def save(self) -> None:
+        part = self.state.with_suffix(".tmp")
+        torch.save(dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), rng=self.rng.getstate(),
+                        step=self.step), part)
+        part.replace(self.state)
+
+    def texts(self, share: float) -> list[str]:
+        return [self.task.draw("train", share, self.rng) for _ in range(self.flags.batch)]
+
+    def tower_loss(self) -> torch.Tensor:
+        texts = self.texts(1.0)
+        media, counts = self.task.inputs([self.task.make(text, self.rng) for text in texts])
+        return self.task.tower_loss(self.model, media, [self.batches.tokenizer.encode(text).ids for text in texts], counts)
+
+    def answer_loss(self, done: float) -> torch.Tensor:
+        inputs, labels = self.batches(self.texts(min(1.0, 0.1 + 1.8 * done)), self.rng)
+        logits, kept = self.model(**inputs).logits[:, :-1], labels != -100
+        return torch.nn.functional.cross_entropy(logits[kept], labels[kept])
+
+    def run(self) -> torch.nn.Module:
+        alone, together, start, recent = self.flags.tower_steps, self.flags.steps, time.process_time(), []
+        self.model.train()
+        while self.step < alone + together:
+            since = self.step if self.step < alone else self.step - alone
+            done = max(0, self.step - alone) / together
+            rate = min(1, (since + 1) / 100) * (0.03 + 0.97 * (1 + math.cos(math.pi * done)) / 2)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.flags.lr * rate
+            loss = self.tower_loss() if self.step < alone else self.answer_loss(done)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.step += 1
+            recent = recent[-24:] + [loss.item()]
+            if self.step % 25 == 0:
+                print(f"step {self.step}{' (tower)' if self.step <= alone else ''}: loss {sum(recent) / len(recent):.3f}, "
+                      f"{time.process_time() - start:.0f} s of processor time", flush=True)
+            if self.step % self.SAVE_EVERY == 0:
+                self.save()
+        return self.model.eval()
 
 
 def errors(model, batches: Batches, texts: list[str]) -> float:
@@ -118,9 +158,10 @@ def write_rows(task: Task, output: Path, split: str, count: int, rng: random.Ran
                                    "conversations": [{"role": "user", "content": [part]}]}) + "\n")
 
 
-def main(task: Task, description: str, steps: int, lines: int) -> None:
+def main(task: Task, description: str, tower_steps: int, steps: int, lines: int) -> None:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--tower-steps", type=int, default=tower_steps)
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -128,17 +169,18 @@ def main(task: Task, description: str, steps: int, lines: int) -> None:
     flags = parser.parse_args()
     part = flags.output / "target.part"  # target/ is there when all of it is
     part.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    rng = random.Random(2)
-    for split, count in {"train": flags.lines, **ROWS}.items():
-        write_rows(task, flags.output, split, count, rng)
     task.dialect.write_text_files(part)
     task.write_preprocessor(part)
-    model, batches = task.make_model(), Batches(task)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {torch.get_num_threads()} threads", flush=True)
-    train(model, batches, flags)
-    wrong = errors(model, batches, [task.draw("heldout", 1.0, rng) for _ in range(100)])
+    training, rng = Training(task, flags), random.Random(2)
+    if training.step == 0:
+        for split, count in {"train": flags.lines, **ROWS}.items():
+            write_rows(task, flags.output, split, count, rng)
+    parameters = sum(p.numel() for p in training.model.parameters())
+    print(f"{parameters / 1e6:.1f} M parameters, {torch.get_num_threads()} threads, from step {training.step}", flush=True)
+    model = training.run()
+    wrong = errors(model, training.batches, [task.draw("heldout", 1.0, rng) for _ in range(100)])
     print(f"held out: {wrong:.2%} of the characters wrong, each after the right ones before it")
     model.to(torch.bfloat16).save_pretrained(part)
     (part / "generation_config.json").unlink(missing_ok=True)
     part.rename(flags.output / "target")
+    training.state.unlink(missing_ok=True)

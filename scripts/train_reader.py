@@ -1,7 +1,7 @@
 """A vision-language target that really works and is small enough to train here: Qwen2.5-VL in shape, one and a
 half million parameters, it reads a rendered line of text. With it come the rows that a draft is trained and measured on.
 
-usage: .venv/bin/python scripts/train_reader.py --output runs/reader [--steps 1600] [--lines 2000]
+usage: .venv/bin/python scripts/train_reader.py --output runs/reader [--tower-steps 400] [--steps 1200] [--lines 2000]
 writes target/ (a Hugging Face directory), media/*.png, train_prompts.jsonl, heldout_prompts.jsonl, bench_prompts.jsonl
 """
 import json
@@ -33,6 +33,7 @@ class Reader(small_target.Task):
     def __init__(self):
         self.texts = {split: texts_of(split) for split in ("train", "heldout", "bench")}
         self.font = ImageFont.load_default_imagefont()
+        self.space = self.dialect.tokenizer().encode(" ")
 
     def draw(self, split: str, share: float, rng: random.Random) -> str:
         """A piece of a question, or, among full lines one time in three, characters at random: reading cannot be replaced
@@ -95,6 +96,13 @@ class Reader(small_target.Task):
             video_token_id=ids["<|video_pad|>"], vision_start_token_id=ids["<|vision_start|>"],
             vision_end_token_id=ids["<|vision_end|>"], tie_word_embeddings=False))
 
+    def tower_loss(self, model, media: dict, texts: list[list[int]], counts: list[int]) -> torch.Tensor:
+        """Every token of an image is a character; behind the line it is a space."""
+        rows = torch.cat(list(model.model.get_image_features(media["pixel_values"], media["image_grid_thw"]).pooler_output))
+        space = self.space.ids
+        truth = torch.tensor([text + space * (COLUMNS - len(text)) for text in texts])
+        return torch.nn.functional.cross_entropy(model.lm_head(rows), truth.flatten())
+
 
 if __name__ == "__main__":
-    small_target.main(Reader(), __doc__.splitlines()[0], steps=1600, lines=2000)
+    small_target.main(Reader(), __doc__.splitlines()[0], tower_steps=400, steps=1200, lines=2000)

@@ -1,7 +1,7 @@
 """A target that hears and is small enough to train here: Qwen2-Audio in shape, two million parameters, it writes down
 what espeak-ng says. With it come the rows that a draft is trained and measured on.
 
-usage: .venv/bin/python scripts/train_recogniser.py --output runs/recogniser [--steps 3000] [--lines 1500]
+usage: .venv/bin/python scripts/train_recogniser.py --output runs/recogniser [--tower-steps 1500] [--steps 1500] [--lines 1500]
 writes target/ (a Hugging Face directory), media/*.wav, train_prompts.jsonl, heldout_prompts.jsonl, bench_prompts.jsonl
 needs libespeak-ng (Debian: espeak-ng)
 """
@@ -124,6 +124,17 @@ class Recogniser(small_target.Task):
             model.model.audio_tower.embed_positions.weight.copy_(torch.cat([angle.sin(), angle.cos()], -1))
         return model
 
+    def tower_loss(self, model, media: dict, texts: list[list[int]], counts: list[int]) -> torch.Tensor:
+        """Connectionist temporal classification, since nobody says when a character is heard."""
+        rows = (media["feature_attention_mask"].sum(-1) + 1) // 2
+        heard = torch.arange(SECONDS * 50)[None, None, None] < rows[:, None, None, None]
+        tower = model.model.audio_tower(media["input_features"], attention_mask=heard).last_hidden_state
+        scores = model.lm_head(model.model.multi_modal_projector(tower)).log_softmax(-1)
+        truth = torch.tensor([token for text in texts for token in text])
+        return torch.nn.functional.ctc_loss(scores.transpose(0, 1), truth, torch.tensor(counts),
+                                            torch.tensor([len(text) for text in texts]), zero_infinity=True,
+                                            blank=self.dialect.ids()["<|endoftext|>"])
+
 
 if __name__ == "__main__":
-    small_target.main(Recogniser(), __doc__.splitlines()[0], steps=3000, lines=1500)
+    small_target.main(Recogniser(), __doc__.splitlines()[0], tower_steps=1500, steps=1500, lines=1500)
