@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "cli/commands.h"
+#include "common/memory.h"
 
 namespace {
 
@@ -34,6 +35,7 @@ int report(const char* message) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  aerie::set_up_memory();
   try {
     return run(argc, argv);
   } catch (const c10::Error& error) {

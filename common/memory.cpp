@@ -1,14 +1,44 @@
 #include "common/memory.h"
 
 #include <malloc.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
 
 namespace aerie {
+namespace {
 
-void keep_freed_memory() {
-  // 32 MiB is the most that glibc accepts; larger blocks (whole weights, caches) live long anyway.
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+// The most that glibc accepts; larger blocks are mapped one by one.
+constexpr int kMapThreshold = 32 << 20;
+// As much as mallopt can ask for at a time. Only address space until it is written to.
+constexpr int kHeapAhead = 2'000'000'000;
+constexpr uintptr_t kHugePage = 2 << 20;
+
+/// Grows the heap once, far ahead, and asks for huge pages there: the advice holds for a mapping,
+/// and a heap that grows bit by bit would leave it behind. Where the limits of the process do not
+/// allow it, nothing changes.
+void put_heap_on_huge_pages() {
+  const auto before = reinterpret_cast<uintptr_t>(::sbrk(0));
+  mallopt(M_TOP_PAD, kHeapAhead);
+  mallopt(M_MMAP_MAX, 0);  // this block from the heap, however large: more than it has free
+  void* volatile block = std::malloc(::mallinfo2().fordblks + 4096);
+  std::free(block);
+  mallopt(M_MMAP_MAX, 65536);
   mallopt(M_TOP_PAD, 16 << 20);
+  const auto after = reinterpret_cast<uintptr_t>(::sbrk(0));
+  const uintptr_t begin = (before + kHugePage - 1) / kHugePage * kHugePage;
+  if (after > begin) ::madvise(reinterpret_cast<void*>(begin), after - begin, MADV_HUGEPAGE);
+}
+
+}  // namespace
+
+void set_up_memory() {
+  mallopt(M_MMAP_THRESHOLD, kMapThreshold);
+  mallopt(M_TRIM_THRESHOLD, -1);  // never
+  put_heap_on_huge_pages();
+  ::setenv("THP_MEM_ALLOC_ENABLE", "1", 0);  // the same for LibTorch's larger blocks
 }
 
 }  // namespace aerie

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "common/memory.h"
 #include "decoding/autoregressive.h"
 #include "decoding/bench.h"
 #include "decoding/clock.h"
@@ -119,6 +120,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: benchmark_decoding MODEL_DIRECTORY\n");
     return 2;
   }
+  aerie::set_up_memory();
   at::set_num_threads(1);
   const auto target = aerie::load_target(argv[1], at::kCPU, at::kBFloat16);
   std::printf("%s\n", aerie::measure(*target).dump().c_str());

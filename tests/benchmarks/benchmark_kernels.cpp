@@ -183,7 +183,7 @@ void run(const std::string& part) {
 }  // namespace aerie
 
 int main(int argc, char** argv) {
-  aerie::keep_freed_memory();
+  aerie::set_up_memory();
   at::set_num_threads(1);
   at::manual_seed(1);
   aerie::run(argc > 1 ? argv[1] : "");

@@ -190,7 +190,7 @@ void run(int64_t tokens, int rounds, bool recompute) {
 
 int main(int argc, char** argv) {
   at::set_num_threads(1);
-  aerie::keep_freed_memory();
+  aerie::set_up_memory();
   const int64_t tokens = argc > 1 ? std::max(512, std::atoi(argv[1]) / 512 * 512) : 2048;
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
   const bool recompute = argc > 3 && std::string(argv[3]) == "recompute";
