@@ -16,7 +16,7 @@ case "${1:-}" in
   --long)
     run_dir=runs/quickstart-long train_prompts=2000 bench=(--draft-tokens 4,6)
     settings=(--set "output.dir=$run_dir" --set "data.train=$run_dir/answers.jsonl"
-              --set "data.heldout=$run_dir/heldout_answers.jsonl" --set train.unroll=5 --set train.epochs=4
+              --set "data.heldout=$run_dir/heldout_answers.jsonl" --set train.unroll=5 --set train.epochs=4 --set train.depth_keep=1
               --set train.pack_tokens=1024 --set optim.lr=1.5e-3 --set eval.every=300) ;;
   *) sed -n 4p "$0" | cut -c3- >&2; exit 2 ;;
 esac
