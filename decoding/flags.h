@@ -9,6 +9,7 @@
 namespace aerie {
 
 Speculation speculation_of(const TreeFlags& flags, int64_t draft_tokens);
+Diffusion diffusion_of(const DiffusionFlags& flags, bool exact);
 
 /// Throws Error for an unknown policy.
 SchedulerLimits limits_of(const ScheduleFlags& flags, const std::string& policy,
