@@ -14,6 +14,7 @@
 #include "decoding/autoregressive.h"
 #include "decoding/clock.h"
 #include "decoding/commands.h"
+#include "decoding/flags.h"
 #include "decoding/text_target.h"
 #include "kernels/machine.h"
 

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "decoding/commands.h"
+#include "decoding/diffusion.h"
 #include "decoding/engine.h"
 #include "decoding/speculative.h"
 
