@@ -65,6 +65,25 @@ void add_tree(CLI::App& command, TreeFlags& flags) {
                    "guess only as far as it pays, by what held and what a forward costs");
 }
 
+void add_diffusion(CLI::App& command, DiffusionFlags& flags) {
+  const auto masks = command.add_option("--window", flags.window, "diffusion: masks fed at a time");
+  masks->check(CLI::Range(1, 64))->capture_default_str();
+  command
+      .add_option("--entropy-threshold", flags.entropy_threshold,
+                  "diffusion: masks that are surer (nats) are filled; 0: one at a time")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--position-penalty", flags.position_penalty,
+                  "diffusion: nats more for every place behind the first mask")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_flag("--unverified", flags.unverified,
+                   "diffusion: keep what the masks say, another text than the target's own");
+  command.add_option("--mask-token", flags.mask_token,
+                     "diffusion: token in place of the target's mask; -1: its mask_token_id");
+}
+
 template <typename Value>
 void add_concurrency(CLI::App& command, Value& value) {
   command.add_option("--concurrency", value, "sequences in one batch")
@@ -191,9 +210,10 @@ void add_generate(CLI::App& app) {
   command->add_option("--draft", flags.draft, "exported draft (for --decoder eagle3)");
   CLI::Option* decoder =
       command->add_option("--decoder", flags.decoder, "default: eagle3 with --draft")
-          ->check(CLI::IsMember({"autoregressive", "eagle3", "ngram"}));
+          ->check(CLI::IsMember({"autoregressive", "eagle3", "ngram", "diffusion"}));
   add_draft_tokens(*command, flags.draft_tokens);
   add_tree(*command, flags);
+  add_diffusion(*command, flags);
   add_concurrency(*command, flags.concurrency);
   command->add_flag("--ignore-eos", flags.ignore_eos, "go on to the longest answer");
   add_sampling(*command, flags);
@@ -227,6 +247,8 @@ void add_bench(CLI::App& app) {
   command->add_flag("--no-fixed", flags.no_fixed,
                     "of the draft only what --adaptive adds: no chains or trees of fixed size");
   command->add_flag("--ngram", flags.ngram, "also guesses from the text itself, without a draft");
+  command->add_flag("--diffusion", flags.diffusion, "also exact diffusion, by the target's masks");
+  add_diffusion(*command, flags);
   command->add_option("--repeats", flags.repeats, "runs of each; the median counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -49,8 +49,10 @@ Json draft_facts(const fs::path& place) {
 Json checkpoint_facts(const fs::path& directory) {
   const TrainState state = read_state(directory);
   read_masters(directory);
-  Json draft = draft_facts(directory / "draft");
-  draft.erase("kind");
+  // What was trained is a draft, or a target (train.objective wedlm).
+  Json trained = fs::exists(directory / "target") ? target_facts(directory / "target")
+                                                  : draft_facts(directory / "draft");
+  trained.erase("kind");
   Json facts{{"kind", "checkpoint"},
              {"step", state.step},
              {"tokens", state.tokens},
@@ -59,7 +61,7 @@ Json checkpoint_facts(const fs::path& directory) {
     facts["best_step"] = state.best.step;
     facts["best_" + state.best.metric] = state.best.value;
   }
-  facts.update(draft);
+  facts.update(trained);
   return facts;
 }
 

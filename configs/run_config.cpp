@@ -74,6 +74,13 @@ schema::Table table_of(RunConfig& c) {
       {"hidden_states.shard_bytes", &c.hidden_states.shard_bytes, at_least(1), "bytes",
        "a file of the store is closed once it holds so much"},
 
+      {"train.objective", &c.train.objective, one_of({"eagle3", "wedlm"}), "",
+       "eagle3: a draft that guesses for the target; wedlm: the target itself learns to fill masks "
+       "(diffusion)"},
+      {"train.block", &c.train.block, between(2, 32), "tokens",
+       "wedlm: masks are drawn in blocks of so many; decode with windows up to it"},
+      {"train.ar_weight", &c.train.ar_weight, at_least(0), "",
+       "wedlm: weight of the next-token loss beside the masks'"},
       {"train.unroll", &c.train.unroll, between(1, 16), "steps",
        "depth K of the training-time test"},
       {"train.step_decay", &c.train.step_decay, between(0, 1), "",

@@ -46,6 +46,9 @@ struct HiddenStatesSection {
 };
 
 struct TrainSection {
+  std::string objective = "eagle3";  // eagle3 | wedlm
+  int64_t block = 8;                 // of wedlm: trainer/dual_stream.h
+  double ar_weight = 1;
   int64_t unroll = 7;                // K
   double step_decay = 0.8;           // weight of depth k is step_decay^k
   std::vector<double> step_weights;  // []: by step_decay

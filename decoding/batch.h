@@ -15,6 +15,8 @@ struct Chunk {
   std::vector<int32_t> parents;     ///< tree: row before each row, -1: the cache. []: one chain
   std::vector<int32_t> logit_rows;  ///< rows whose logits are read, ascending
   bool prompt = false;              ///< tokens that are known already: all of its rows stay
+  int64_t masks = 0;  ///< last rows that stand for unknown tokens: their logits are of the token at
+                      ///< their own position, not of the one after it
 
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };

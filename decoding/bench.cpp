@@ -14,6 +14,7 @@
 #include "decoding/autoregressive.h"
 #include "decoding/clock.h"
 #include "decoding/commands.h"
+#include "decoding/flags.h"
 #include "decoding/text_target.h"
 #include "kernels/machine.h"
 
@@ -211,6 +212,17 @@ void add_drafts(const BenchFlags& flags, const TargetModel& target,
       Speculation{deepest, flags.tree_width, flags.tree_nodes, true});
 }
 
+void add_diffusion(const BenchFlags& flags, const TargetModel& target,
+                   std::vector<Entrant>& entrants) {
+  const auto add = [&](const char* name, const char* label, bool exact) {
+    entrants.push_back({name, fmt::format("{}, window {}", label, flags.window),
+                        fmt::format("W={}{}", flags.window, exact ? "" : "!"), flags.window, 0,
+                        make_diffusion_decoder(diffusion_of(flags, exact), target)});
+  };
+  add("diffusion", "exact diffusion", true);
+  if (flags.unverified) add("diffusion-unverified", "unverified diffusion", false);
+}
+
 std::vector<Entrant> find_entrants(const BenchFlags& flags, const TargetModel& target) {
   std::vector<Entrant> entrants;
   entrants.push_back(
@@ -221,6 +233,7 @@ std::vector<Entrant> find_entrants(const BenchFlags& flags, const TargetModel& t
     entrants.push_back({"ngram", fmt::format("n-gram, {} drafts", k), fmt::format("n-gram {}", k),
                         k, k, make_ngram_decoder(Speculation{k, 1, 0, flags.adaptive})});
   }
+  if (flags.diffusion) add_diffusion(flags, target, entrants);
   return entrants;
 }
 

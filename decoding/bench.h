@@ -12,10 +12,12 @@ namespace aerie {
 
 /// One way of decoding at one concurrency, over all prompts and repeats.
 struct BenchRun {
-  /// autoregressive | eagle3 | eagle3-tree | eagle3-adaptive | eagle3-tree-adaptive | ngram
+  /// autoregressive | eagle3 | eagle3-tree | eagle3-adaptive | eagle3-tree-adaptive | ngram |
+  /// diffusion | diffusion-unverified
   std::string decoder;
   std::string label, short_label;  ///< in tables and in plots
   int64_t nodes = 0;               ///< guesses verified a step: of a tree, else draft_tokens
+  /// Of diffusion draft_tokens is the window.
   int64_t draft_tokens = 0, concurrency = 1, prompts = 0, tokens = 0;
   std::vector<double> seconds;  ///< per repeat
   double speedup = 1;  ///< against autoregressive at the same concurrency, median of the repeats

@@ -26,9 +26,16 @@ struct ScheduleFlags {
   int64_t kv_tokens = 0;  ///< size of the cache; 0: what max_sequences may need
 };
 
-struct GenerateFlags : TreeFlags {
+/// How a command decodes by diffusion.
+struct DiffusionFlags {
+  int64_t window = 8, mask_token = -1;  ///< mask_token -1: the target's
+  double entropy_threshold = 0.4, position_penalty = 0.02;
+  bool unverified = false;  ///< as the paper has it: another text than autoregressive decoding's
+};
+
+struct GenerateFlags : TreeFlags, DiffusionFlags {
   std::filesystem::path target, draft, input, output;
-  std::string decoder = "autoregressive";  ///< autoregressive | eagle3 | ngram
+  std::string decoder = "autoregressive";  ///< autoregressive | eagle3 | ngram | diffusion
   int64_t draft_tokens = 5, concurrency = 8, max_new_tokens = 256;
   double temperature = 0;
   uint64_t seed = 0;
@@ -49,13 +56,14 @@ struct ResampleFlags {
 };
 void resample_command(const ResampleFlags& flags);
 
-/// Trees, adaptive and n-gram speculation run beside the chains, not in their place.
-struct BenchFlags : TreeFlags {
+/// Trees, adaptive and n-gram speculation and diffusion run beside the chains, not in their place;
+/// unverified diffusion beside the exact one.
+struct BenchFlags : TreeFlags, DiffusionFlags {
   std::filesystem::path target, draft, input, output;
   std::vector<int64_t> concurrency{1};
   std::vector<int64_t> draft_tokens{5};
   int64_t max_new_tokens = 256, limit = 0, repeats = 1;
-  bool ignore_eos = false, json = false, ngram = false;
+  bool ignore_eos = false, json = false, ngram = false, diffusion = false;
   bool no_fixed = false;  ///< of a draft only what `adaptive` adds
   std::string device = "cpu", dtype = "bfloat16";
 };

@@ -10,8 +10,8 @@
 
 namespace aerie {
 
-/// What all chunks of one `propose` may have together. There is always room for one row a sequence,
-/// its logits included.
+/// What all chunks of one `propose` may have together. There is always room for the decoder's
+/// `least_rows` of each sequence, their logits included.
 struct RowBudget {
   int64_t rows = 0;
   int64_t logit_rows = kUnlimited;
@@ -42,6 +42,10 @@ class Decoder {
 
   /// Rows that a chunk may have beyond the pending token.
   virtual int64_t lookahead() const { return 0; }
+  /// Rows, all of them with logits, that a sequence has to be granted in a step, or it waits.
+  virtual int64_t least_rows() const { return 1; }
+  /// Known tokens whose rows are not in the cache between two steps: the last one, or none.
+  virtual int64_t pending() const { return 1; }
   /// Layers whose states `accept` wants to see.
   virtual std::vector<int64_t> capture_layers() const { return {}; }
   /// Called once, before anything else: the cache's size. A decoder with a cache of its own uses
@@ -54,7 +58,7 @@ class Decoder {
   /// One verdict for each chunk, prompts included. The engine appends and commits afterwards.
   virtual std::vector<Verdict> accept(std::span<Sequence* const> sequences,
                                       std::span<const Chunk> chunks, const StepOutput& output) = 0;
-  /// The sequence is finished, aborted or evicted.
+  /// The sequence is finished or aborted; if its `finish` says that it runs, evicted.
   virtual void forget(const Sequence& /*sequence*/) {}
   /// Rows of the sequence from its first one on that a cache of the decoder's own holds for good:
   /// only pages that are complete everywhere are shared with other sequences.

@@ -8,11 +8,13 @@
 namespace aerie {
 
 std::unique_ptr<Decoder> make_decoder(const std::string& name, const std::filesystem::path& draft,
-                                      const Speculation& speculation, const TargetModel& target) {
+                                      const Speculation& speculation, const TargetModel& target,
+                                      const Diffusion& diffusion) {
   if (name == "autoregressive") return std::make_unique<AutoregressiveDecoder>();
   if (name == "ngram") return make_ngram_decoder(speculation);
-  AERIE_CHECK(name == "eagle3", "--decoder is \"{}\": known are autoregressive, eagle3 and ngram",
-              name);
+  if (name == "diffusion") return make_diffusion_decoder(diffusion, target);
+  AERIE_CHECK(name == "eagle3",
+              "--decoder is \"{}\": known are autoregressive, eagle3, ngram and diffusion", name);
   AERIE_CHECK(!draft.empty(), "--decoder eagle3 needs a draft: give --draft DIR");
   return make_eagle3_decoder(load_draft(draft, target.config()), target, speculation);
 }
@@ -36,6 +38,17 @@ std::unique_ptr<Decoder> make_ngram_decoder(const Speculation& speculation) {
   chain.width = 1;
   chain.nodes = 0;
   return std::make_unique<SpeculativeDecoder>(std::make_unique<NgramDrafter>(), chain);
+}
+
+std::unique_ptr<Decoder> make_diffusion_decoder(Diffusion rule, const TargetModel& target) {
+  const ModelConfig& config = target.config();
+  if (rule.mask_token < 0) rule.mask_token = config.mask_token;
+  AERIE_CHECK(rule.mask_token >= 0,
+              "this target has no masks (mask_token_id of its config.json): convert it by aerie "
+              "train with train.objective: wedlm, or name a token in their place by --mask-token");
+  AERIE_CHECK(rule.mask_token < config.vocab, "--mask-token {} is outside the vocabulary of {}",
+              rule.mask_token, config.vocab);
+  return std::make_unique<DiffusionDecoder>(rule);
 }
 
 }  // namespace aerie

@@ -4,16 +4,18 @@
 #include <memory>
 #include <string>
 
+#include "decoding/diffusion.h"
 #include "decoding/speculative.h"
 #include "draft_models/dialects.h"
 #include "target_models/model.h"
 
 namespace aerie {
 
-/// "autoregressive", "eagle3" (needs a draft) or "ngram"; `draft` is an exported directory. Throws
-/// Error for an unknown name or a missing draft.
+/// "autoregressive", "eagle3" (needs a draft), "ngram" or "diffusion"; `draft` is an exported
+/// directory. Throws Error for an unknown name or a missing draft.
 std::unique_ptr<Decoder> make_decoder(const std::string& name, const std::filesystem::path& draft,
-                                      const Speculation& speculation, const TargetModel& target);
+                                      const Speculation& speculation, const TargetModel& target,
+                                      const Diffusion& diffusion = {});
 
 /// A draft made for `target`.
 std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const TargetModel& target,
@@ -23,5 +25,8 @@ std::unique_ptr<Decoder> make_eagle3_decoder(const LoadedDraft& draft, const Tar
                                              int64_t draft_tokens);
 /// Without a draft: guesses what followed the same words before.
 std::unique_ptr<Decoder> make_ngram_decoder(const Speculation& speculation);
+/// With the target's own masks, unless `rule` names a token for them. Throws Error if there are
+/// none.
+std::unique_ptr<Decoder> make_diffusion_decoder(Diffusion rule, const TargetModel& target);
 
 }  // namespace aerie

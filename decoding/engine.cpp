@@ -43,6 +43,11 @@ Engine::Engine(const TargetModel& target, Decoder& decoder, EngineOptions option
   AERIE_CHECK(options.limits.inter_token_seconds <= 0 || cost_,
               "a target for the time between tokens needs the costs of forwards "
               "(measure_step_cost)");
+  const SchedulerLimits& limits = options.limits;
+  AERIE_CHECK(std::min(limits.row_budget, limits.logit_rows) >= decoder.least_rows(),
+              "a step may have {} rows, {} of them with logits, and this way of decoding needs {} "
+              "for a sequence: raise these budgets, or narrow its window",
+              limits.row_budget, limits.logit_rows, decoder.least_rows());
   decoder_.attach(options.pages);
 }
 
@@ -116,7 +121,7 @@ Engine::Step Engine::plan_once() {
   // another one here.
   scheduler_.admit(capture_layers_.empty() ? 0 : 1);
   Step step;
-  step.sequences = scheduler_.pick_decodes(cost());
+  step.sequences = scheduler_.pick_decodes(cost(), decoder_.least_rows());
   int64_t rows = 0, logit_rows = 0;
   if (!step.sequences.empty()) {
     scheduler_.reserve_ahead(decoder_.lookahead());
@@ -203,6 +208,7 @@ void Engine::count(const Step& step, std::span<const Verdict> verdicts) {
 bool Engine::abort(int64_t id) {
   const std::unique_ptr<Sequence> sequence = scheduler_.remove(id);
   if (!sequence) return false;
+  sequence->finish = FinishReason::kAborted;
   decoder_.forget(*sequence);
   table_.release(*sequence);
   return true;
@@ -215,7 +221,8 @@ void Engine::check_invariants() const {
               "{} sequences run, {} may", running.size(), scheduler_.limits().max_sequences);
   for (const Sequence* sequence : running) {
     const int64_t pages = static_cast<int64_t>(sequence->pages.size());
-    AERIE_CHECK(sequence->written == sequence->committed && sequence->committed < sequence->known(),
+    AERIE_CHECK(sequence->written == sequence->committed &&
+                    sequence->committed + decoder_.pending() <= sequence->known(),
                 "sequence {}: committed {}, written {}, known {}", sequence->id,
                 sequence->committed, sequence->written, sequence->known());
     AERIE_CHECK(pages == PageTable::pages_for(sequence->committed),

@@ -31,4 +31,8 @@ bool needs_cost(const TreeFlags& tree, const ScheduleFlags& schedule) {
   return tree.adaptive || schedule.inter_token_ms > 0;
 }
 
+Diffusion diffusion_of(const DiffusionFlags& flags, bool exact) {
+  return {flags.window, {flags.entropy_threshold, flags.position_penalty}, exact, flags.mask_token};
+}
+
 }  // namespace aerie

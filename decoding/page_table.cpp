@@ -35,6 +35,10 @@ int64_t PageTable::slot(const Sequence& sequence, int64_t index) {
   return sequence.pages[index / KvPool::kPageSize] * KvPool::kPageSize + index % KvPool::kPageSize;
 }
 
+int64_t PageTable::room(const Sequence& sequence) {
+  return static_cast<int64_t>(sequence.pages.size()) * KvPool::kPageSize - sequence.committed;
+}
+
 bool PageTable::reserve(Sequence& sequence, int64_t tokens) {
   const int64_t missing = pages_for(tokens) - static_cast<int64_t>(sequence.pages.size());
   if (missing > free()) return false;

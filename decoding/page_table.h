@@ -23,6 +23,9 @@ class PageTable {
   /// Where row `index` of the sequence (counted from its first token) lies.
   static int64_t slot(const Sequence& sequence, int64_t index);
 
+  /// Rows behind the committed ones that the sequence has pages for.
+  static int64_t room(const Sequence& sequence);
+
   /// Makes room for `tokens` rows. False if the pool is short: nothing has changed then.
   bool reserve(Sequence& sequence, int64_t tokens);
   /// Keeps the rows `keep` (ascending, counted from `committed`) of those just written, drops the

@@ -132,8 +132,9 @@ bool Scheduler::make_room() {
   return true;
 }
 
-const std::vector<Sequence*>& Scheduler::pick_decodes(const StepCost* cost) {
+const std::vector<Sequence*>& Scheduler::pick_decodes(const StepCost* cost, int64_t rows_each) {
   ++step_;
+  rows_each_ = rows_each;
   decodes_.clear();
   cuts_.clear();
   kept_ = 0;
@@ -149,9 +150,10 @@ const std::vector<Sequence*>& Scheduler::pick_decodes(const StepCost* cost) {
   budget_ = limits_.row_budget;
   const int64_t count = static_cast<int64_t>(decodes_.size());
   if (limits_.inter_token_seconds > 0 && cost != nullptr && count > 0) {
-    budget_ = std::min(budget_, std::max(count + SchedulerLimits::kLeastRows, rows_in_time(*cost)));
+    const int64_t least = count * rows_each + SchedulerLimits::kLeastRows;
+    budget_ = std::min(budget_, std::max(least, rows_in_time(*cost)));
   }
-  const int64_t most = std::min(budget_, limits_.logit_rows);
+  const int64_t most = std::min(budget_, limits_.logit_rows) / rows_each;
   if (count > most) {
     std::sort(decodes_.begin(), decodes_.end(), [](const Sequence* a, const Sequence* b) {
       return a->last_served != b->last_served ? a->last_served < b->last_served : a->id < b->id;
@@ -159,7 +161,8 @@ const std::vector<Sequence*>& Scheduler::pick_decodes(const StepCost* cost) {
     decodes_.resize(most);
   }
   for (size_t i = 0; i < decodes_.size();) {
-    if (reserve(*decodes_[i], decodes_[i]->known())) {
+    Sequence& next = *decodes_[i];
+    if (reserve(next, std::min(next.committed + rows_each, next.max_tokens()))) {
       decodes_[i++]->last_served = step_;
       continue;
     }
@@ -194,7 +197,7 @@ void Scheduler::reserve_ahead(int64_t rows) {
 }
 
 RowBudget Scheduler::decode_budget() const {
-  const int64_t decodes = static_cast<int64_t>(decodes_.size());
+  const int64_t decodes = static_cast<int64_t>(decodes_.size()) * rows_each_;  // their least rows
   int64_t waiting = 0;
   for (const auto& sequence : running_) {
     if (sequence->catching_up()) waiting += missing_rows(*sequence);

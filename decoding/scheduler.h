@@ -62,9 +62,10 @@ class Scheduler {
   /// Lets waiting sequences in, in order. The last `private_pages` of a shared beginning are
   /// computed anew.
   void admit(int64_t private_pages = 0);
-  /// Sequences that decode in this step, each with a page for its row: those served longest ago, if
-  /// not all fit. `cost` bounds the step where there is a target for the time between tokens.
-  const std::vector<Sequence*>& pick_decodes(const StepCost* cost = nullptr);
+  /// Sequences that decode in this step, each with pages for `rows_each` rows, as far as it can
+  /// ever use them: those served longest ago, if not all fit. `cost` bounds the step where there is
+  /// a target for the time between tokens.
+  const std::vector<Sequence*>& pick_decodes(const StepCost* cost = nullptr, int64_t rows_each = 1);
   /// Pages for `rows` behind the last token of the picked sequences, as far as there are any.
   void reserve_ahead(int64_t rows);
   RowBudget decode_budget() const;
@@ -99,6 +100,7 @@ class Scheduler {
   OnEvict on_evict_;
   int64_t kept_ = 0;  // pages that promised sequences may still ask for
   int64_t step_ = 0, budget_ = 0, evictions_ = 0;
+  int64_t rows_each_ = 1;  // that the step's decodes are granted
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;
   std::vector<Sequence*> decodes_;

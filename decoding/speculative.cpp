@@ -13,10 +13,7 @@ namespace aerie {
 namespace {
 
 /// Rows behind the pending token that the sequence has pages for.
-int64_t room_in_pages(const Sequence& sequence) {
-  const int64_t rows = static_cast<int64_t>(sequence.pages.size()) * KvPool::kPageSize;
-  return rows - sequence.committed - 1;
-}
+int64_t room_in_pages(const Sequence& sequence) { return PageTable::room(sequence) - 1; }
 
 bool has_child(const Chunk& chunk, int32_t row) {
   if (chunk.parents.empty()) return row + 1 < chunk.rows();

@@ -21,9 +21,12 @@ int64_t child_with(const Chunk& chunk, int64_t row, int32_t token) {
   return -1;
 }
 
-// What the token after `row` comes behind: all that the sequence knows, and the guesses on the
+bool is_mask(const Chunk& chunk, int64_t row) { return row >= chunk.rows() - chunk.masks; }
+
+// What the token that `row` tells comes behind: all that the sequence knows, and the guesses on the
 // row's path that are not known yet.
 RowPast past_of(const Sequence& sequence, const Chunk& chunk, int64_t row) {
+  if (is_mask(chunk, row)) row = chunk.rows() - chunk.masks - 1;
   const std::span<const int32_t> known(sequence.tokens);
   const size_t prompt = sequence.request.prompt.size();
   RowPast past{known.first(prompt), known.subspan(prompt), {}, sequence.request.stop_tokens};
@@ -74,7 +77,8 @@ std::vector<int32_t> choose_all(std::span<Sequence* const> sequences, std::span<
   for (size_t s = 0; s < chunks.size(); ++s) {
     const SamplingParams& params = sequences[s]->request.sampling;
     for (const int32_t row : chunks[s].logit_rows) {
-      rules.push_back({&params, chunks[s].positions[row] + 1});
+      const int64_t ahead = is_mask(chunks[s], row) ? 0 : 1;
+      rules.push_back({&params, chunks[s].positions[row] + ahead});
       if (changes_logits(params)) rules.back().past = past_of(*sequences[s], chunks[s], row);
     }
   }

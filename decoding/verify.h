@@ -19,7 +19,8 @@ Verdict keep_prompt(const Chunk& chunk, std::span<const int32_t> chosen);
 /// Cuts what is emitted behind the first stop token and at the token limit, and says which it was.
 void apply_stop(const Sequence& sequence, Verdict& verdict);
 
-/// The target's token after every row of logits, chunk after chunk, drawn for its position.
+/// The target's token after every row of logits, or at its place if the row is a mask; chunk after
+/// chunk, drawn for its position.
 std::vector<int32_t> choose_all(std::span<Sequence* const> sequences, std::span<const Chunk> chunks,
                                 const Tensor& logits);
 

@@ -118,6 +118,10 @@ ModelConfig model_config_from(const HfJson& file) {
   config.eos_tokens = (file.has("eos_token_id") ? file : text)
                           .find<std::vector<int64_t>>("eos_token_id")
                           .value_or(std::vector<int64_t>{});
+  config.mask_token = file.find<int64_t>("mask_token_id").value_or(-1);
+  AERIE_CHECK(config.mask_token >= -1 && config.mask_token < config.vocab,
+              "{}: \"mask_token_id\" {} is outside the vocabulary of {}", file.where(),
+              config.mask_token, config.vocab);
   if (family.read != nullptr) family.read(text, config);
   if (!config.gemma.on) require_llama_body(text, family);
   return config;

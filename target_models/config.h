@@ -64,6 +64,9 @@ struct ModelConfig {
   MoeConfig moe;
   GemmaConfig gemma;
   std::vector<int64_t> eos_tokens;  ///< config.json and generation_config.json together
+  /// Stands for a token that diffusion has not decided yet (mask_token_id); never generated.
+  /// -1: the model has none.
+  int64_t mask_token = -1;
 };
 
 class HfJson;

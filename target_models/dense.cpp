@@ -4,6 +4,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 
+#include <limits>
+
 #include "common/error.h"
 #include "target_models/attention_layer.h"
 #include "target_models/feed_forward.h"
@@ -210,6 +212,9 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   out.hidden = x;
   if (input.logit_rows.defined()) {
     out.logits = ops::linear(x.index_select(0, input.logit_rows), head_).to(at::kFloat);
+    if (config_.mask_token >= 0) {
+      out.logits.select(1, config_.mask_token).fill_(-std::numeric_limits<double>::infinity());
+    }
   }
   return out;
 }

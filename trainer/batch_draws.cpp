@@ -8,16 +8,21 @@
 
 namespace aerie {
 
+std::vector<uint64_t> document_keys(std::span<const std::string> documents, int64_t epoch,
+                                    uint64_t seed) {
+  const uint64_t run = split_mix(seed) + static_cast<uint64_t>(epoch);
+  std::vector<uint64_t> keys;
+  for (const std::string& name : documents) {
+    keys.push_back(split_mix(hash_bytes(name) ^ split_mix(run)));
+  }
+  return keys;
+}
+
 std::vector<uint64_t> document_keys(const TrainBatch& batch, uint64_t seed) {
   AERIE_CHECK(static_cast<int64_t>(batch.documents.size()) == batch.q_start.numel() - 1,
               "the batch names {} of its {} documents", batch.documents.size(),
               batch.q_start.numel() - 1);
-  const uint64_t run = split_mix(seed) + static_cast<uint64_t>(batch.epoch);
-  std::vector<uint64_t> keys;
-  for (const std::string& name : batch.documents) {
-    keys.push_back(split_mix(hash_bytes(name) ^ split_mix(run)));
-  }
-  return keys;
+  return document_keys(batch.documents, batch.epoch, seed);
 }
 
 void add_feature_noise(TrainBatch& batch, double amplitude, std::span<const uint64_t> keys) {

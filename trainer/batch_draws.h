@@ -7,6 +7,9 @@
 
 namespace aerie {
 
+/// A key for each of some documents, by their names in the data.
+std::vector<uint64_t> document_keys(std::span<const std::string> documents, int64_t epoch,
+                                    uint64_t seed);
 /// A key for each of the batch's documents. [S]
 std::vector<uint64_t> document_keys(const TrainBatch& batch, uint64_t seed);
 

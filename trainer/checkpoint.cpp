@@ -87,15 +87,14 @@ DraftParams read_params(const fs::path& path, const std::string& prefix) {
 
 constexpr const char* kAverage = "average.safetensors";
 
-void write_content(const fs::path& directory, const CheckpointContent& content) {
-  const bool averages = !content.average.tensors.empty();
-  save_draft(directory / "draft", content.config, averages ? content.average : content.masters,
-             content.vocab);
+void write_training(const fs::path& directory, const TrainingContent& content) {
   std::vector<std::pair<std::string, Tensor>> masters, moments;
   for (const auto& [name, tensor] : content.masters.tensors) {
     masters.emplace_back(name, tensor.detach());
   }
-  if (averages) write_safetensors(directory / kAverage, content.average.tensors);
+  if (!content.average.tensors.empty()) {
+    write_safetensors(directory / kAverage, content.average.tensors);
+  }
   for (const auto& [name, tensor] : content.moments.first.tensors) {
     moments.emplace_back("first." + name, tensor);
   }
@@ -111,9 +110,23 @@ void write_content(const fs::path& directory, const CheckpointContent& content) 
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run_dir, const CheckpointContent& content) {
+  const DraftParams& weights = content.average.tensors.empty() ? content.masters : content.average;
+  return save_checkpoint(
+      run_dir,
+      {content.state, content.masters, content.moments, content.config_yaml, content.average},
+      [&](const fs::path& directory) {
+        save_draft(directory / "draft", content.config, weights, content.vocab);
+      });
+}
+
+fs::path save_checkpoint(const fs::path& run_dir, const TrainingContent& content,
+                         const std::function<void(const fs::path&)>& write_model) {
   const fs::path place = run_dir / step_name(content.state.step);
   try {
-    write_directory_atomic(place, [&](const fs::path& tmp) { write_content(tmp, content); });
+    write_directory_atomic(place, [&](const fs::path& tmp) {
+      write_model(tmp);
+      write_training(tmp, content);
+    });
   } catch (const std::exception& error) {
     fail(
         "checkpoint {} was not written; earlier ones are untouched and the run can go on from "
@@ -160,6 +173,18 @@ DraftParams read_result(const fs::path& checkpoint) {
 Moments read_moments(const fs::path& checkpoint) {
   const fs::path moments = checkpoint / "moments.safetensors";
   return {read_params(moments, "first."), read_params(moments, "second.")};
+}
+
+std::optional<fs::path> resume_from(const fs::path& run_dir, const std::string& resume) {
+  const std::optional<fs::path> latest = find_latest(run_dir);
+  if (resume == "auto") return latest;
+  if (resume != "never") return fs::path(resume);
+  AERIE_CHECK(
+      !latest,
+      "--resume never, but {} has checkpoints of an earlier run: choose another output.dir, "
+      "or remove that one",
+      run_dir.string());
+  return std::nullopt;
 }
 
 std::optional<fs::path> find_latest(const fs::path& run_dir) {

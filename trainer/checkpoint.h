@@ -44,6 +44,19 @@ struct TrainState {
   RunFacts facts;
 };
 
+/// What training goes on from.
+struct TrainingContent {
+  const TrainState& state;
+  const DraftParams& masters;
+  const Moments& moments;
+  std::string config_yaml;
+  DraftParams average = {};  ///< with optim.ema
+};
+/// The same as below, beside whatever `write_model` puts into the new directory.
+std::filesystem::path save_checkpoint(
+    const std::filesystem::path& run_dir, const TrainingContent& content,
+    const std::function<void(const std::filesystem::path& directory)>& write_model);
+
 struct CheckpointContent {
   const TrainState& state;
   const DraftConfig& config;
@@ -70,6 +83,10 @@ Moments read_moments(const std::filesystem::path& checkpoint);
 /// The f32 weights that the checkpoint's draft is made of: the average where there is one.
 DraftParams read_result(const std::filesystem::path& checkpoint);
 
+/// The checkpoint that a run goes on from, if any. `resume`: auto | never | a directory. Throws
+/// Error where it is never and there are checkpoints.
+std::optional<std::filesystem::path> resume_from(const std::filesystem::path& run_dir,
+                                                 const std::string& resume);
 /// The newest complete checkpoint of a run, or nothing.
 std::optional<std::filesystem::path> find_latest(const std::filesystem::path& run_dir);
 /// Points `best` at the checkpoint of `step`.

@@ -119,6 +119,9 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   add("draft.fc_norm", config.draft.fc_norm, plain.draft.fc_norm);
   add("draft.norm_before_residual", config.draft.norm_before_residual,
       plain.draft.norm_before_residual);
+  add("train.objective", train.objective, plain.train.objective);
+  add("train.block", train.block, plain.train.block);
+  add("train.ar_weight", train.ar_weight, plain.train.ar_weight);
   add("train.loss", train.loss, plain.train.loss);
   add("train.lk_scale", train.lk_scale, plain.train.lk_scale);
   add("train.lk_decay", train.lk_decay, plain.train.lk_decay);

@@ -24,6 +24,7 @@
 #include "trainer/run_sources.h"
 #include "trainer/trainer.h"
 #include "trainer/warm_start.h"
+#include "trainer/wedlm_trainer.h"
 
 namespace aerie {
 namespace {
@@ -144,19 +145,6 @@ Run::Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedD
                                       initial_params(config, draft, *target, vocab, initial));
 }
 
-/// The checkpoint to go on from, if any.
-std::optional<fs::path> resume_from(const RunConfig& config, const std::string& resume) {
-  const std::optional<fs::path> latest = find_latest(config.output.dir);
-  if (resume == "auto") return latest;
-  if (resume != "never") return fs::path(resume);
-  AERIE_CHECK(
-      !latest,
-      "--resume never, but {} has checkpoints of an earlier run: choose another output.dir, "
-      "or remove that one",
-      config.output.dir.string());
-  return std::nullopt;
-}
-
 void describe_start(const RunConfig& config, const DraftConfig& draft, const Trainer& trainer,
                     double seconds) {
   log_info(fmt::format(
@@ -216,7 +204,7 @@ void run_task(const Task& task) {
   // The run's directory is rank 0's: the others hear from it what is in a checkpoint, and need not
   // see it.
   std::optional<fs::path> from;
-  if (task.ranks.first()) from = resume_from(config, flags.resume);
+  if (task.ranks.first()) from = resume_from(config.output.dir, flags.resume);
   const fs::path told = task.ranks.share(from ? from->string() : "");
   if (!told.empty() && fs::exists(told / "state.json")) from = told;
   const std::optional<LoadedDraft> initial = initial_draft(config, from);
@@ -245,6 +233,7 @@ void run_task(const Task& task) {
 void train_command(const RunConfig& config, const TrainFlags& flags,
                    const MeasureAcceptance& measure) {
   refuse_what_is_not_there(config);
+  if (config.train.objective == "wedlm") return wedlm_command(config, flags);
   const RankPlace place = rank_place();
   const std::unique_ptr<Ranks> ranks = join_ranks(config, place, flags.device);
   run_as_rank(*ranks, [&] { run_task({config, flags, measure, place, *ranks}); });

@@ -42,7 +42,7 @@ SHAPES["llama-3.1-8b-offline"] = SHAPES["llama-3.1-8b"]
 
 class Recipes(ProgramTest):
     def test_every_recipe_of_a_large_model_has_a_shape_here(self):
-        recipes = {path.stem for path in (ROOT / "configs").glob("*.yaml")} - {"quickstart", "reader", "recogniser"}
+        recipes = {path.stem for path in (ROOT / "configs").glob("*.yaml")} - {"quickstart", "reader", "recogniser", "wedlm-smollm2"}
         self.assertEqual(recipes, set(SHAPES))
 
     def test_dry_run_resolves_them(self):

@@ -88,11 +88,17 @@ TEST_F(Commands, GenerateWritesOneRowAPromptInOrderAndTheSameForEveryDecoder) {
   flags.output = directory_ / "ngram.jsonl";
   flags.decoder = "ngram";
   generate_command(flags);
+  flags.output = directory_ / "diffusion.jsonl";
+  flags.decoder = "diffusion";
+  flags.mask_token = 5;
+  flags.window = 4;
+  generate_command(flags);
   const auto prompts = rows_of(kPrompts);
   const auto plain = rows_of(directory_ / "plain.jsonl");
   const auto drafted = rows_of(directory_ / "drafted.jsonl");
   const auto tree = rows_of(directory_ / "tree.jsonl");
   const auto ngram = rows_of(directory_ / "ngram.jsonl");
+  const auto diffusion = rows_of(directory_ / "diffusion.jsonl");
   ASSERT_EQ(plain.size(), 5u);
   ASSERT_EQ(drafted.size(), 5u);
   for (size_t i = 0; i < 5; ++i) {
@@ -100,6 +106,7 @@ TEST_F(Commands, GenerateWritesOneRowAPromptInOrderAndTheSameForEveryDecoder) {
     EXPECT_EQ(plain[i]["tokens"], drafted[i]["tokens"]);
     EXPECT_EQ(plain[i]["tokens"], tree[i]["tokens"]);
     EXPECT_EQ(plain[i]["tokens"], ngram[i]["tokens"]);
+    EXPECT_EQ(plain[i]["tokens"], diffusion[i]["tokens"]);
     EXPECT_EQ(plain[i]["text"], drafted[i]["text"]);
     EXPECT_EQ(plain[i]["finish_reason"], "length");
     EXPECT_EQ(plain[i]["tokens"].size(), 8u);
@@ -119,6 +126,11 @@ TEST_F(Commands, GenerateSaysWhatIsWrongWithItsFlags) {
               ThrowsMessage<Error>(HasSubstr("--decoder is \"medusa\"")));
   flags.decoder = "eagle3";
   EXPECT_THAT([&] { generate_command(flags); }, ThrowsMessage<Error>(HasSubstr("--draft DIR")));
+  flags.decoder = "diffusion";
+  EXPECT_THAT([&] { generate_command(flags); }, ThrowsMessage<Error>(HasSubstr("has no masks")));
+  flags.mask_token = 60000;
+  EXPECT_THAT([&] { generate_command(flags); },
+              ThrowsMessage<Error>(HasSubstr("--mask-token 60000 is outside the vocabulary")));
   flags.decoder = "autoregressive";
   flags.dtype = "float8";
   EXPECT_THAT([&] { generate_command(flags); },
@@ -138,10 +150,11 @@ TEST_F(Commands, BenchWritesItsNumbersAndAPageThatNeedsNothingElse) {
   flags.draft_tokens = {2};
   flags.max_new_tokens = 8;
   flags.repeats = 2;
-  flags.tree = flags.ngram = true;
+  flags.tree = flags.ngram = flags.diffusion = true;
+  flags.mask_token = 5;
   bench_command(flags);
   const Json report = Json::parse(read_file(flags.output / "bench.json"));
-  ASSERT_EQ(report["runs"].size(), 8u);
+  ASSERT_EQ(report["runs"].size(), 10u);
   std::vector<std::string> decoders;
   for (const Json& run : report["runs"]) {
     decoders.push_back(run["decoder"]);
@@ -157,8 +170,9 @@ TEST_F(Commands, BenchWritesItsNumbersAndAPageThatNeedsNothingElse) {
     for (const auto& [part, share] : run["time_split"].items()) sum += share.get<double>();
     EXPECT_NEAR(sum, 1.0, 1e-9);
   }
-  EXPECT_THAT(decoders, ElementsAre("autoregressive", "eagle3", "eagle3-tree", "ngram",
-                                    "autoregressive", "eagle3", "eagle3-tree", "ngram"));
+  EXPECT_THAT(decoders,
+              ElementsAre("autoregressive", "eagle3", "eagle3-tree", "ngram", "diffusion",
+                          "autoregressive", "eagle3", "eagle3-tree", "ngram", "diffusion"));
   const std::string page = read_file(flags.output / "report.html");
   EXPECT_THAT(page, HasSubstr("<svg"));
   EXPECT_THAT(page, Not(HasSubstr("http")));

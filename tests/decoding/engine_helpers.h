@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "decoding/autoregressive.h"
+#include "decoding/diffusion.h"
 #include "decoding/engine.h"
 #include "decoding/speculative.h"
 #include "tests/decoding/fake_drafter.h"
@@ -39,7 +40,18 @@ inline std::vector<Request> random_requests(std::mt19937& random, int64_t count,
   return requests;
 }
 
+inline std::unique_ptr<Decoder> random_diffusion(const FakeModel& model, std::mt19937& random,
+                                                 bool exact) {
+  const double thresholds[] = {0, 3, 100};
+  Diffusion rule{1 + static_cast<int64_t>(random() % 6)};
+  rule.fill = {thresholds[random() % 3], random() % 2 ? 0.1 : 0};
+  rule.exact = exact;
+  rule.mask_token = model.mask_token;
+  return std::make_unique<DiffusionDecoder>(rule);
+}
+
 inline std::unique_ptr<Decoder> random_decoder(const FakeModel& model, std::mt19937& random) {
+  if (model.mask_token >= 0 && random() % 4 == 0) return random_diffusion(model, random, true);
   const int64_t draft_tokens = random() % 6;
   if (draft_tokens == 0) return std::make_unique<AutoregressiveDecoder>();
   Speculation rule{draft_tokens};

@@ -27,7 +27,7 @@ using ::testing::ThrowsMessage;
 TEST(Engine, EveryRequestGivesWhatItGivesAloneWhateverTheBudgetsArrivalsAndGuesses) {
   std::mt19937 random(20);
   for (int round = 0; round < 300; ++round) {
-    const FakeModel model;
+    const FakeModel model = testing::masked_model();
     const auto decoder = random_decoder(model, random);
     const std::vector<Request> requests = random_requests(random, 8, 60);
     Engine engine(model, *decoder, random_options(random, requests));

@@ -1,8 +1,11 @@
 // A target whose next token is a hash of everything it can see through the page table: any mistake
 // in slots, pages, positions, rollback or masks changes the output. No weights, microseconds a row.
+// It may know a mask of diffusion: such a row tells the token at its own place.
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <vector>
 
 #include "common/error.h"
@@ -64,6 +67,8 @@ class FakeModel : public TargetModel {
   at::Device device() const override { return at::kCPU; }
 
   mutable int64_t forwards = 0;
+  int64_t mask_token = -1;  // the last of the vocabulary, never said
+  double mask_skill = 0.7;  // share of the places where masks are right
 
  private:
   static uint64_t mix(uint64_t state, uint64_t token, uint64_t position) {
@@ -115,12 +120,46 @@ class FakeModel : public TargetModel {
       }
       states[begin + row] = state;
     }
+    if (mask_token >= 0) guess_masks(input, s, states);
+  }
+
+  // A mask sees the text and everything filled, and takes the likeliest text between them.
+  void guess_masks(const ForwardInput& input, int64_t s, std::vector<uint64_t>& states) const {
+    const int32_t* starts = input.layout.q_start.const_data_ptr<int32_t>();
+    const int32_t* pages =
+        input.layout.pages.const_data_ptr<int32_t>() + s * input.layout.pages.size(1);
+    const int64_t rows = starts[s + 1] - starts[s];
+    const int64_t length = input.layout.kv_len.const_data_ptr<int32_t>()[s];
+    std::map<int64_t, int32_t> seen;  // by position
+    for (int64_t i = 0; i < length; ++i) {
+      const int64_t slot = pages[i / KvPool::kPageSize] * KvPool::kPageSize + i % KvPool::kPageSize;
+      const float* key = key_at(*input.kv, slot);
+      const auto token = static_cast<int32_t>(key[0]), position = static_cast<int32_t>(key[1]);
+      if (token != mask_token) {
+        seen[position] = token;
+        continue;
+      }
+      AERIE_CHECK(i >= length - rows, "a mask stays in the cache, at row {}", i);
+      states[starts[s] + i - (length - rows)] = mask_state(seen, position);
+    }
+  }
+
+  uint64_t mask_state(const std::map<int64_t, int32_t>& seen, int64_t position) const {
+    std::vector<int32_t> text;
+    uint64_t state = 0;
+    for (int64_t at = 0; at < position; ++at) {
+      const auto known = seen.find(at);
+      text.push_back(known != seen.end() ? known->second : greedy_after(text));
+      state = mix(state, text.back(), at);
+    }
+    return counter_uniform(99, position) < mask_skill ? state : ~state;
   }
 
   void fill(float* row, uint64_t state) const {
     for (int64_t v = 0; v < config_.vocab; ++v) {
       row[v] = static_cast<float>(sharpness_ * counter_uniform(state, v));
     }
+    if (mask_token >= 0) row[mask_token] = -std::numeric_limits<float>::infinity();
   }
 
   Tensor logits(const Tensor& rows, const std::vector<uint64_t>& states) const {
@@ -137,5 +176,12 @@ class FakeModel : public TargetModel {
   Tensor embed_;
   ops::LinearWeight head_;
 };
+
+/// One that knows masks, beside `words` tokens that it says.
+inline FakeModel masked_model(int64_t words = 50, double sharpness = 6.0) {
+  FakeModel model(words + 1, 4096, sharpness);
+  model.mask_token = words;
+  return model;
+}
 
 }  // namespace aerie::testing

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "decoding/diffusion.h"
 #include "decoding/engine.h"
 #include "decoding/speculative.h"
 #include "decoding/verify.h"
@@ -73,9 +74,8 @@ double total_variation(const Law& a, const Law& b) {
   return distance / 2;
 }
 
-Law speculated_law(const FakeModel& model, const std::vector<int32_t>& prompt, int count,
-                   std::unique_ptr<Drafter> drafter, const Speculation& rule) {
-  SpeculativeDecoder decoder(std::move(drafter), rule);
+Law decoded_law(const FakeModel& model, const std::vector<int32_t>& prompt, int count,
+                Decoder& decoder) {
   Engine engine(model, decoder, {{64, 512}, 64});
   std::vector<Request> requests(count);
   for (int i = 0; i < count; ++i) {
@@ -88,6 +88,12 @@ Law speculated_law(const FakeModel& model, const std::vector<int32_t>& prompt, i
     law[completion.tokens] += 1.0 / count;
   }
   return law;
+}
+
+Law speculated_law(const FakeModel& model, const std::vector<int32_t>& prompt, int count,
+                   std::unique_ptr<Drafter> drafter, const Speculation& rule) {
+  SpeculativeDecoder decoder(std::move(drafter), rule);
+  return decoded_law(model, prompt, count, decoder);
 }
 
 // With K cells and n draws the expected distance is below sqrt(K / n) / 2; it exceeds that by t
@@ -181,6 +187,29 @@ TEST(SampledLaw, TheBoundCatchesABiasedTree) {
   const FakeModel model(4, 64, 2.0);
   const std::vector<int32_t> prompt{1, 3};
   EXPECT_GT(total_variation(exact_law(model, prompt), biased_tree_law(model, prompt, kDraws)),
+            2 * kBound);
+}
+
+Law diffused_law(const FakeModel& model, const std::vector<int32_t>& prompt, bool exact) {
+  Diffusion rule{3, {100, 0}};
+  rule.exact = exact;
+  rule.mask_token = model.mask_token;
+  DiffusionDecoder decoder(rule);
+  return decoded_law(model, prompt, kDraws, decoder);
+}
+
+TEST(SampledLaw, ExactDiffusionGivesTheTargetsLaw) {
+  const FakeModel model = testing::masked_model(4, 2.0);
+  const std::vector<int32_t> prompt{1, 3};
+  EXPECT_LT(total_variation(exact_law(model, prompt), diffused_law(model, prompt, true)), kBound);
+}
+
+// Tokens that are filled together do not know each other: each is drawn from its own law, and their
+// joint law is another one.
+TEST(SampledLaw, TheBoundCatchesDiffusionWithoutVerification) {
+  const FakeModel model = testing::masked_model(4, 2.0);
+  const std::vector<int32_t> prompt{1, 3};
+  EXPECT_GT(total_variation(exact_law(model, prompt), diffused_law(model, prompt, false)),
             2 * kBound);
 }
 

@@ -104,6 +104,16 @@ TEST_F(SmolLM2, GuessesFromTheTextItselfChangeNothing) {
   EXPECT_EQ(outputs(*decoder, 4, nullptr), *expected_);
 }
 
+// The model was never taught what a mask is: its guesses are bad, and change nothing.
+TEST_F(SmolLM2, VerifiedMasksChangeNothingAtBatch1And4And8) {
+  for (const int64_t concurrency : {1, 4, 8}) {
+    Diffusion rule{4, {3.0, 0.02}};
+    rule.mask_token = 5;
+    const auto decoder = make_diffusion_decoder(rule, *target_->model);
+    EXPECT_EQ(outputs(*decoder, concurrency, nullptr), *expected_);
+  }
+}
+
 TEST_F(SmolLM2, AnOverLongPromptIsRefusedWithItsRow) {
   PromptRow row;
   row.id = "long-one";

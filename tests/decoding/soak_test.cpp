@@ -20,7 +20,11 @@ struct Live {
 
 class Soak {
  public:
-  explicit Soak(uint32_t seed) : random_(seed), decoder_(testing::random_decoder(model_, random_)) {
+  explicit Soak(uint32_t seed, bool masks = false)
+      : random_(seed),
+        model_(masks ? testing::masked_model() : FakeModel()),
+        decoder_(masks ? testing::random_diffusion(model_, random_, true)
+                       : testing::random_decoder(model_, random_)) {
     limits_ = {static_cast<int64_t>(1 + random_() % 6), static_cast<int64_t>(4 + random_() % 40)};
     if (random_() % 2) limits_.logit_rows = 4 + random_() % 12;
     limits_.evict = random_() % 2;
@@ -113,6 +117,17 @@ TEST(Engine, SurvivesAHundredThousandRandomOperations) {
   EXPECT_GT(finished, 4000);
   EXPECT_GT(evictions, 100);
   EXPECT_GT(shared, 1000);
+}
+
+TEST(Engine, SurvivesRandomOperationsWhileItDecodesByDiffusion) {
+  int64_t finished = 0;
+  for (uint32_t seed = 0; seed < 8; ++seed) {
+    Soak soak(seed, true);
+    soak.run(1000);
+    if (::testing::Test::HasFatalFailure()) FAIL() << "seed " << seed;
+    finished += soak.finished();
+  }
+  EXPECT_GT(finished, 400);
 }
 
 }  // namespace

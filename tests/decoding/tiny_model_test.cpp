@@ -8,50 +8,20 @@
 #include "decoding/autoregressive.h"
 #include "decoding/engine.h"
 #include "tests/decoding/test_drafts.h"
+#include "tests/decoding/tiny_runs.h"
 #include "tests/testing.h"
 
 namespace aerie {
 namespace {
 
 using testing::copier_draft;
+using testing::outputs;
 using testing::random_draft;
 using testing::TestDraft;
+using testing::tiny_requests;
+using testing::tiny_target;
 
 const std::vector<int64_t> kLayers{0, 1};
-
-std::unique_ptr<TargetModel> tiny_target(const std::string& name) {
-  return load_target(testing::golden_dir() / "models" / name, at::kCPU, at::kBFloat16);
-}
-
-std::vector<Request> random_requests(int64_t count, uint64_t seed, bool sampled) {
-  std::mt19937 random(static_cast<uint32_t>(seed));
-  std::vector<Request> requests(count);
-  for (Request& request : requests) {
-    request.prompt.resize(1 + random() % 50);
-    for (int32_t& token : request.prompt) token = static_cast<int32_t>(3 + random() % 90);
-    request.max_new_tokens = 1 + random() % 60;
-    if (random() % 2) request.stop_tokens = {2, 40};
-    if (!sampled) continue;
-    request.sampling.temperature = 0.8;
-    request.sampling.top_k = 30;
-    request.sampling.top_p = 0.95;
-    request.sampling.seed = random();
-  }
-  return requests;
-}
-
-std::vector<std::vector<int32_t>> outputs(const TargetModel& target, Decoder& decoder,
-                                          const std::vector<Request>& requests,
-                                          SchedulerLimits limits) {
-  Engine engine(target, decoder, {limits, pages_for_requests(requests, limits.max_sequences)});
-  std::vector<std::vector<int32_t>> all;
-  for (Completion& completion : run_requests(engine, requests)) {
-    all.push_back(std::move(completion.tokens));
-  }
-  engine.check_invariants();
-  EXPECT_EQ(engine.pages().free(), engine.pages().total());
-  return all;
-}
 
 class TinyModel : public ::testing::TestWithParam<const char*> {};
 
@@ -60,7 +30,7 @@ TEST_P(TinyModel, OutputsDoNotDependOnDraftBatchOrBudget) {
   const TestDraft random = random_draft(*target, kLayers, 2, 5);
   const TestDraft copier = copier_draft(*target, kLayers, 1);
   for (const bool sampled : {false, true}) {
-    const std::vector<Request> requests = random_requests(12, 3, sampled);
+    const std::vector<Request> requests = tiny_requests(12, 3, sampled);
     AutoregressiveDecoder alone;
     const auto expected = outputs(*target, alone, requests, {1, 512});
     for (const int64_t concurrency : {1, 4, 8}) {
@@ -85,7 +55,7 @@ TEST_P(TinyModel, OutputsDoNotDependOnDraftBatchOrBudget) {
 TEST_P(TinyModel, NorOnEvictionsSharedBeginningsOrAdaptiveDepth) {
   const auto target = tiny_target(GetParam());
   const TestDraft copier = copier_draft(*target, kLayers, 1);
-  std::vector<Request> requests = random_requests(14, 6, false);
+  std::vector<Request> requests = tiny_requests(14, 6, false);
   for (size_t i = 0; i < requests.size(); i += 2) {  // every second one begins alike
     requests[i].prompt.insert(requests[i].prompt.begin(), 40, 7);
     requests[i].max_new_tokens = std::min<int64_t>(requests[i].max_new_tokens, 30);
@@ -191,7 +161,7 @@ TEST(KnownDraft, AcceptedCountsAreThoseASimulationPredicts) {
 TEST(Drafter, GuessesDoNotDependOnHowThePromptWasCut) {
   const auto target = tiny_target("qwen3_tied");
   const TestDraft draft = random_draft(*target, kLayers, 1, 9);
-  const std::vector<Request> requests = random_requests(6, 8, false);
+  const std::vector<Request> requests = tiny_requests(6, 8, false);
   std::vector<std::vector<int64_t>> accepted;
   for (const int64_t budget : {512, 7, 24}) {
     const auto decoder = draft.decoder(*target, 4);
@@ -235,7 +205,7 @@ TEST(Drafter, RefusesAMapOfAnotherDraft) {
 TEST(Drafter, ATreeAcceptsAtLeastWhatAChainDoes) {
   const auto target = tiny_target("llama");
   const TestDraft draft = copier_draft(*target, kLayers, 1);
-  const std::vector<Request> requests = random_requests(10, 21, false);
+  const std::vector<Request> requests = tiny_requests(10, 21, false);
   const auto forwards = [&](const Speculation& rule) {
     const auto decoder = draft.decoder(*target, rule);
     Engine engine(*target, *decoder, {{1, 512}, 16});
