@@ -160,8 +160,13 @@ TEST(EngineService, WhenTheEngineBreaksEveryCallerIsTold) {
   Engine engine(model, decoder, {{4, 32}, 200});
   ServerMetrics metrics("fake");
   EngineService service(engine, metrics, 8);
-  const auto generation = service.submit({seeded_request({1}, 100), seeded_request({2}, 100)});
-  EXPECT_THAT(error_of([&] { collect(*generation, 2); }), HasSubstr("a kernel broke"));
+  // On a busy machine the third forward may be over before this thread runs again: submit says so.
+  EXPECT_THAT(error_of([&] {
+                const auto generation =
+                    service.submit({seeded_request({1}, 100), seeded_request({2}, 100)});
+                collect(*generation, 2);
+              }),
+              HasSubstr("a kernel broke"));
   EXPECT_THROW(service.submit({seeded_request({1}, 5)}), ClosedError);
   EXPECT_THAT(service.closed_because(), HasSubstr("a kernel broke"));
 }
