@@ -72,6 +72,9 @@ class Load(ProgramTest):
                           "9", "--output", "out", "--rate", "1")
         self.assert_error("--clock-table needs --prompt-tokens", "bench", "--load", "--clock-table", "clock.json",
                           "--output", "out", "--rate", "1")
+        self.assert_usage("--repeats: is not read with --load", *self.load("--rate", "1", "--repeats", "3"))
+        self.assert_usage("--draft-tokens: takes one number with --load", *self.load("--rate", "1", "--draft-tokens", "2,4"))
+        self.assert_usage("--rate: is read with --load only", "bench", "--target", "t", "--input", "i", "--output", "o", "--rate", "1")
         self.assert_usage("prefill-last", *self.load("--rate", "1", "--policy", "prefill-last"))
         self.assert_error("--clock-table runs without a model", *self.load("--rate", "1", "--draft", "somewhere"))
         self.assert_usage("--input is required", "bench", "--target", "m", "--output", "out")

@@ -1,0 +1,138 @@
+// Flags that the commands which decode have in common.
+#pragma once
+#include <string>
+#include <type_traits>
+
+#include "cli/commands.h"
+#include "decoding/commands.h"
+
+namespace aerie::cli {
+
+/// What the command line was given besides the flags of the room's own struct.
+template <typename Flags>
+struct Command {
+  CommonFlags common;
+  Flags flags;
+};
+
+template <typename Flags>
+void add_places(CLI::App& command, Flags& flags, const char* output) {
+  command.add_option("--target", flags.target,
+                     "Hugging Face directory of the target (or target.path of --config)");
+  command
+      .add_option("--input", flags.input,
+                  "prompts: JSON lines of conversations, messages, prompt or turns")
+      ->required(!std::is_same_v<Flags, BenchFlags>);
+  command.add_option("--output", flags.output, output)->required();
+}
+
+template <typename Flags>
+void add_limits(CLI::App& command, Flags& flags) {
+  command.add_option("--max-new-tokens", flags.max_new_tokens, "longest answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_flag("--json", flags.json, "a machine-readable summary on stdout");
+}
+
+template <typename Flags>
+void add_sampling(CLI::App& command, Flags& flags) {
+  command.add_option("--temperature", flags.temperature, "0: the most likely token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--seed", flags.seed, "of the sampling")->capture_default_str();
+}
+
+template <typename Value>
+void add_draft_tokens(CLI::App& command, Value& value) {
+  command.add_option("--draft-tokens", value, "tokens drafted a step")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 16))
+      ->capture_default_str();
+}
+
+inline void add_tree(CLI::App& command, TreeFlags& flags) {
+  command.add_flag("--tree", flags.tree, "guess trees (EAGLE-2) as deep as --draft-tokens");
+  command.add_option("--tree-width", flags.tree_width, "tokens tried after each guess of a tree")
+      ->check(CLI::Range(2, 32))
+      ->capture_default_str();
+  command.add_option("--tree-nodes", flags.tree_nodes, "guesses of a tree that are verified")
+      ->check(CLI::Range(1, 128))
+      ->capture_default_str();
+  command.add_flag("--adaptive", flags.adaptive,
+                   "guess only as far as it pays, by what held and what a forward costs");
+}
+
+inline void add_diffusion(CLI::App& command, DiffusionFlags& flags) {
+  const auto masks = command.add_option("--window", flags.window, "diffusion: masks fed at a time");
+  masks->check(CLI::Range(1, 64))->capture_default_str();
+  command
+      .add_option("--entropy-threshold", flags.entropy_threshold,
+                  "diffusion: masks that are surer (nats) are filled; 0: one at a time")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--position-penalty", flags.position_penalty,
+                  "diffusion: nats more for every place behind the first mask")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_flag("--unverified", flags.unverified,
+                   "diffusion: keep what the masks say, another text than the target's own");
+  command.add_option("--mask-token", flags.mask_token,
+                     "diffusion: token in place of the target's mask; -1: its mask_token_id");
+}
+
+template <typename Value>
+void add_concurrency(CLI::App& command, Value& value) {
+  command.add_option("--concurrency", value, "sequences in one batch")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+inline CLI::IsMember known_policies() {
+  return CLI::IsMember({"splitfuse", "prefill-first", "static"});
+}
+
+/// `prefix`: what the flag of the prefix cache is called.
+inline void add_schedule(CLI::App& command, ScheduleFlags& flags, const std::string& prefix,
+                         const std::string& group) {
+  const auto grouped = [&](CLI::Option* option) { option->group(group)->capture_default_str(); };
+  grouped(
+      command.add_option("--max-sequences", flags.max_sequences, "decoded at a time; others wait")
+          ->check(CLI::PositiveNumber));
+  grouped(command
+              .add_option("--inter-token-ms", flags.inter_token_ms,
+                          "while answers are decoded, a forward has no more rows than take so long "
+                          "here (measured at start); 0: as many as --row-budget")
+              ->check(CLI::NonNegativeNumber));
+  grouped(command
+              .add_option("--kv-tokens", flags.kv_tokens,
+                          "tokens that the cache holds; 0: what --max-sequences may need, within "
+                          "half of the memory")
+              ->check(CLI::NonNegativeNumber));
+  grouped(command.add_flag("--evict", flags.evict,
+                           "let requests in while there is room for their text so far; where the "
+                           "cache runs out, the newest is set back, its output kept"));
+  grouped(command.add_flag(prefix, flags.prefix_cache, "prompts that begin alike share the cache"));
+}
+
+/// Fills what was not given as a flag from --config and --set, then sets threads and logging.
+template <typename Flags, typename FromConfig>
+void complete(const CLI::App& command, Command<Flags>& given, const FromConfig& from_config) {
+  apply(given.common);
+  given.flags.device = given.common.device;
+  given.flags.dtype = given.common.dtype;
+  if (!given.common.config.empty() || !given.common.set.empty()) {
+    const RunConfig config = read_run_config(given.common.config, given.common.set);
+    if (given.flags.target.empty()) given.flags.target = config.target.path;
+    if constexpr (requires { given.flags.max_new_tokens; }) {
+      if (command.count("--max-new-tokens") == 0) {
+        given.flags.max_new_tokens = config.decode.max_new_tokens;
+      }
+    }
+    from_config(config);
+  }
+  if (given.flags.target.empty()) throw CLI::RequiredError("--target, or target.path of --config");
+}
+
+}  // namespace aerie::cli
