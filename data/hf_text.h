@@ -52,7 +52,6 @@ void hf_template_free(HfTemplate*);
 bool hf_template_has_generation(const HfTemplate*);
 int hf_template_render(const HfTemplate*, const char* variables_json, size_t size, HfRendered* out);
 
-int hf_decompress(const char* path, size_t size, HfBytes* out);  // .gz or .zst
 }
 
 namespace aerie {

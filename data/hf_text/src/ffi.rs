@@ -226,11 +226,3 @@ pub unsafe extern "C" fn hf_template_render(
         Ok(0)
     })
 }
-
-#[no_mangle]
-pub unsafe extern "C" fn hf_decompress(path: *const u8, size: usize, out: *mut HfBytes) -> i32 {
-    guard(1, || {
-        *out = crate::decompress::decompress(utf8(path, size)?)?.into();
-        Ok(0)
-    })
-}

@@ -2,7 +2,6 @@
 //! Conventions: 0 or a non-null pointer is success; otherwise `hf_last_error` has the message of this thread. A panic
 //! never crosses the boundary. What a call allocates is released by the matching `*_free`.
 
-mod decompress;
 mod ffi;
 mod python;
 mod template;
