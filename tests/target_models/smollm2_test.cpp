@@ -120,17 +120,21 @@ TEST_F(SmolLM2, CapturedStatesEqualTransformers) {
 }
 
 /// What a decoding engine runs: wherever a prompt is cut, every row has the same bits, and they are
-/// as near to the truth as those of the prompt without a cache.
+/// as near to the truth as transformers' in bf16: all prompts together, because the rounding of one
+/// row's logits is one draw.
 TEST_F(SmolLM2, PagedChunksEqualTheWholePromptAndTransformers) {
+  double ours = 0, theirs = 0;
   for (int i = 0; i < kPrompts; ++i) {
     const int64_t length = value(i, "tokens").numel();
     const Tensor whole = paged_logits(i, {length});
     EXPECT_TRUE(whole.equal(paged_logits(i, {21, length})));
     EXPECT_TRUE(whole.equal(paged_logits(i, {1, 17, 34, length - 1, length})));
     const Tensor last = whole[-1].index_select(0, value(i, "top_ids"));
-    const double theirs = distance(value(i, "top_bf16"), value(i, "top_f32"));
-    EXPECT_LE(distance(last, value(i, "top_f32")), 1.25 * theirs);
+    ours += distance(last, value(i, "top_f32"));
+    theirs += distance(value(i, "top_bf16"), value(i, "top_f32"));
   }
+  std::cout << fmt::format("paged, distance to f32: ours {:.3f}, theirs {:.3f}\n", ours, theirs);
+  EXPECT_LE(ours, theirs);
 }
 
 TEST_F(SmolLM2, ResidentMemoryIsAboutTheWeights) {
