@@ -10,4 +10,8 @@ namespace aerie {
 /// their pages are large. Call once, at the start of main.
 void set_up_memory();
 
+/// Gives freed pages back after all, wherever they lie: after something rare and large, from which
+/// small blocks that stay would otherwise keep the rest. Some milliseconds.
+void give_back_freed_memory();
+
 }  // namespace aerie

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/error.h"
+#include "common/memory.h"
 
 namespace aerie {
 
@@ -173,6 +174,12 @@ void HttpServer::Impl::answer(const httplib::Request& request, httplib::Response
   }
 }
 
+/// Of unknown length, or more than a mebibyte.
+bool is_large(const httplib::Request& request) {
+  const std::string length = request.get_header_value("Content-Length");
+  return length.empty() || std::strtoull(length.c_str(), nullptr, 10) > 1 << 20;
+}
+
 void HttpServer::Impl::configure() {
   using httplib::Request;
   using httplib::Response;
@@ -204,6 +211,7 @@ void HttpServer::Impl::configure() {
     listener.Post(
         path, [this, chat](const Request& in, Response& out, const httplib::ContentReader& reader) {
           answer(in, out, reader, chat);
+          if (is_large(in)) give_back_freed_memory();
         });
     listener.Get(path, [this](const Request&, Response& out) {
       refuse(out, ApiError(405, "this path wants POST"));

@@ -83,7 +83,7 @@ class Faults(unittest.TestCase):
             self.send_large_prompts()
             resident.append(self.server.status("VmRSS"))
         self.assertLessEqual(resident[-1], resident[-2] + 1000, resident)
-        self.assertLess(resident[-1] - resident[0], 400_000, resident)
+        self.assertLess(resident[-1] - resident[0], 200_000, resident)
         self.assert_serves()
 
     def test_callers_that_go_away_mid_stream_free_their_places(self):
