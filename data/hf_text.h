@@ -51,7 +51,6 @@ HfTemplate* hf_template_new(const char* source, size_t size);
 void hf_template_free(HfTemplate*);
 bool hf_template_has_generation(const HfTemplate*);
 int hf_template_render(const HfTemplate*, const char* variables_json, size_t size, HfRendered* out);
-
 }
 
 namespace aerie {
