@@ -96,6 +96,7 @@ Optimizer::Report Optimizer::step(double lr, double grad_scale) {
   Report report;
   report.grad_norm = gradient_norm() * grad_scale;
   report.applied = std::isfinite(report.grad_norm);
+  report.bad_in_a_row = bad_in_a_row_ = report.applied ? 0 : bad_in_a_row_ + 1;
   if (!report.applied) {
     grad_.zero_();
     return report;

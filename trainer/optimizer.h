@@ -25,8 +25,9 @@ class Optimizer {
   Optimizer(DraftParams& params, const OptimSection& options, Ranks& ranks, bool sharded);
 
   struct Report {
-    double grad_norm = 0;  ///< global, after scaling and before clipping
-    bool applied = false;  ///< false: the norm is not finite, and nothing was changed
+    double grad_norm = 0;      ///< global, after scaling and before clipping
+    bool applied = false;      ///< false: the norm is not finite, and nothing was changed
+    int64_t bad_in_a_row = 0;  ///< steps that were not applied, since the last that was
   };
   /// Gradients (of all ranks together) times `grad_scale`, clipped to the global norm optim.clip,
   /// then AdamW (Loshchilov & Hutter, arXiv 1711.05101) at rate `lr`. Clears the gradients either
@@ -35,6 +36,8 @@ class Optimizer {
 
   /// [P] f32: all gradients side by side.
   const Tensor& gradient() const { return grad_; }
+  /// So many steps in a row that were not applied end a run: skipping on would train nothing.
+  static constexpr int64_t kMostBadSteps = 5;
   /// Updates that were applied: the moments' age.
   int64_t updates() const { return updates_; }
   /// For a checkpoint: views where all are here; sharded, rank 0 gets a copy and the others
@@ -44,6 +47,8 @@ class Optimizer {
   /// views, not copies. It moves faster in the first updates, so that it soon forgets the start.
   bool averages() const { return average_.defined(); }
   DraftParams average() const { return named(average_); }
+  /// What a run is for: the average where there is one, else the masters.
+  DraftParams result() const { return averages() ? average() : params_; }
   /// Copies masters and moments back from a checkpoint, and the average where there is one: rank
   /// 0's arguments, on every rank.
   void restore(const DraftParams& masters, const Moments& moments, int64_t updates,
@@ -81,7 +86,7 @@ class Optimizer {
   Tensor master_, grad_;   // [P] f32
   Tensor average_;         // the same, or undefined
   Tensor first_, second_;  // [own_.size()] f32
-  int64_t updates_ = 0;
+  int64_t updates_ = 0, bad_in_a_row_ = 0;
 };
 
 }  // namespace aerie

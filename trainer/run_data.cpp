@@ -1,5 +1,9 @@
 #include "trainer/run_data.h"
 
+#include <nlohmann/json.hpp>
+
+#include "common/files.h"
+
 namespace aerie {
 
 PrepareOptions prepare_options(const RunConfig& config) {
@@ -22,6 +26,13 @@ PrepareOptions prepare_options(const RunConfig& config, const std::optional<Load
   options.max_bad_rows = config.data.max_bad_rows;
   if (initial) options.vocabulary = vocabulary_of(*initial);
   return options;
+}
+
+void describe_run(const RunConfig& config, const PrepareReport& prepared) {
+  const std::filesystem::path& run = config.output.dir;
+  std::filesystem::create_directories(run);
+  write_file_atomic(run / "config.yaml", to_yaml(config));
+  write_file_atomic(run / "data.json", to_json(prepared).dump(2) + "\n");
 }
 
 }  // namespace aerie

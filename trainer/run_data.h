@@ -1,7 +1,7 @@
 // The data of a run: which files, prepared how, where.
 #pragma once
 #include "configs/run_config.h"
-#include "data/prepare.h"
+#include "data/prepare_report.h"
 #include "trainer/warm_start.h"
 
 namespace aerie {
@@ -11,5 +11,8 @@ namespace aerie {
 PrepareOptions prepare_options(const RunConfig& config);
 /// The same for a run whose initial draft was read already (trainer/warm_start.h).
 PrepareOptions prepare_options(const RunConfig& config, const std::optional<LoadedDraft>& initial);
+
+/// Leaves config.yaml and data.json in output.dir: what the run was asked to do, and on what data.
+void describe_run(const RunConfig& config, const PrepareReport& prepared);
 
 }  // namespace aerie

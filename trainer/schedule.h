@@ -1,4 +1,4 @@
-// The learning rate as a function of the step.
+// What depends on the number of the step: the learning rate, and what is done every so many.
 #pragma once
 #include <cstdint>
 
@@ -12,5 +12,8 @@ namespace aerie {
 /// at optim.lr and goes down along a line in the last share optim.decay_ratio of all steps
 /// (warm-up, stable, decay: MiniCPM, arXiv 2404.06395).
 double learning_rate(const OptimSection& optim, int64_t step, int64_t total_steps);
+
+/// Whether something done `every` so many steps (0: never) is done after `step` of them.
+inline bool is_due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 }  // namespace aerie

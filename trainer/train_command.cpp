@@ -3,12 +3,9 @@
 
 #include <chrono>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "common/error.h"
-#include "common/files.h"
 #include "common/log.h"
-#include "data/prepare_report.h"
 #include "draft_models/import_draft.h"
 #include "draft_models/servable.h"
 #include "draft_models/start.h"
@@ -185,11 +182,7 @@ void train(const Task& task, const std::optional<fs::path>& from, Run& run) {
   if (from) {
     log_info(fmt::format("resumed from {} at step {}", from->string(), run.trainer->state().step));
   }
-  if (task.ranks.first()) {
-    fs::create_directories(config.output.dir);
-    write_file_atomic(config.output.dir / "config.yaml", to_yaml(config));
-    write_file_atomic(config.output.dir / "data.json", to_json(run.prepared).dump(2) + "\n");
-  }
+  if (task.ranks.first()) describe_run(config, run.prepared);
   const bool complete = run.trainer->run();
   if (!task.ranks.first()) return;
   write_run_report({config.output.dir}, {});

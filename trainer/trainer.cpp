@@ -2,15 +2,12 @@
 
 #include <fmt/ranges.h>
 
-#include <cmath>
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
-#include "common/progress.h"
 #include "trainer/batch_draws.h"
-#include "trainer/report.h"
 #include "trainer/run_facts.h"
 #include "trainer/run_ranks.h"
 #include "trainer/schedule.h"
@@ -18,9 +15,6 @@
 
 namespace aerie {
 namespace {
-
-// So many steps in a row without a finite gradient stop the run: skipping on would train nothing.
-constexpr int64_t kMaxBadSteps = 5;
 
 StepShare share_of(const TrainerParts& parts, const Ranks& ranks) {
   const int64_t packs = parts.packs_per_step;
@@ -38,8 +32,6 @@ int64_t count_steps(const RunConfig& config, const HiddenStateSource& train,
 bool decides_order(const std::string& field) {
   return field == "data.train" || field == "train.pack_tokens" || field == "train.seed";
 }
-
-bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 }  // namespace
 
@@ -204,10 +196,9 @@ StepReport Trainer::step(UnrollMetrics& metrics) {
   state_.supervised += fresh.supervised();
   if (report.applied) {
     draft_.refresh();
-    bad_in_a_row_ = 0;
     metrics.add(fresh);
   } else {
-    count_skipped(documents);
+    count_skipped(documents, update.bad_in_a_row);
   }
   state_.updates = optimizer_.updates();
   state_.cursor = parts_.train.cursor();
@@ -216,140 +207,18 @@ StepReport Trainer::step(UnrollMetrics& metrics) {
   return report;
 }
 
-void Trainer::count_skipped(const std::vector<std::string>& documents) {
+void Trainer::count_skipped(const std::vector<std::string>& documents, int64_t in_a_row) {
   ++state_.skipped_steps;
-  ++bad_in_a_row_;
   const std::string ids = fmt::format(
       "{}", fmt::join(ranks_.gather(fmt::format("{}", fmt::join(documents, ", "))), ", "));
-  AERIE_CHECK(bad_in_a_row_ < kMaxBadSteps,
+  AERIE_CHECK(in_a_row < Optimizer::kMostBadSteps,
               "{} steps in a row had a gradient that is not finite; the last one read the rows {}. "
               "(numbers in the prepared data). Look at these, lower optim.lr, or resume from an "
               "earlier checkpoint",
-              bad_in_a_row_, ids);
+              in_a_row, ids);
   if (!ranks_.first()) return;
   log_warning(
       fmt::format("step {}: the gradient is not finite, skipped; documents {}", state_.step, ids));
-}
-
-DraftParams Trainer::result() const {
-  return optimizer_.averages() ? optimizer_.average() : params_;
-}
-
-void Trainer::measure_acceptance(const DraftParams& weights, Evaluation& evaluation) const {
-  if (!parts_.measure || parts_.prompts.empty()) return;
-  evaluation.acceptance =
-      parts_.measure(parts_.target, parts_.draft, weights, parts_.vocab, parts_.prompts);
-  for (DomainEvaluation& domain : evaluation.domains) {
-    domain.acceptance =
-        acceptance_of_domain(*evaluation.acceptance, parts_.prompt_domains, domain.name);
-  }
-}
-
-Evaluation Trainer::evaluate() {
-  Stopwatch watch;
-  const at::NoGradGuard no_grad;
-  const DraftParams weights = result();
-  std::optional<Eagle3Draft> averaged;
-  if (optimizer_.averages()) {
-    averaged.emplace(parts_.draft, weights, parts_.target.embed_weight(), parts_.dtype);
-  }
-  Evaluation evaluation =
-      evaluate_loss(averaged ? *averaged : draft_, *parts_.heldout, teacher(), objective_);
-  measure_acceptance(weights, evaluation);
-  evaluation.seconds = watch.lap();
-  return evaluation;
-}
-
-void Trainer::evaluate_and_log(RunLog& log) {
-  last_evaluation_ = evaluate();
-  log.write(eval_line(state_, *last_evaluation_));
-  log_info(
-      fmt::format("step {}, held-out documents: {}", state_.step, describe(*last_evaluation_)));
-  const double value = last_evaluation_->value();
-  if (state_.best.step < 0 || value > state_.best.value) {
-    state_.best = {state_.step, value, last_evaluation_->metric()};
-  } else {
-    ++state_.best.waited;
-  }
-}
-
-void Trainer::save(const RunLog* log) {
-  const Moments moments = optimizer_.moments();
-  if (ranks_.first()) {
-    state_.metrics_position = log->position();
-    const fs::path& run = parts_.config.output.dir;
-    save_checkpoint(run,
-                    {state_, parts_.draft, params_, parts_.vocab, moments, to_yaml(parts_.config),
-                     optimizer_.averages() ? optimizer_.average() : DraftParams()});
-    if (state_.best.step == state_.step) mark_best(run, state_.step);
-    prune_checkpoints(run, parts_.config.train.keep_checkpoints);
-  }
-  // A slow disk may take longer than the others would wait for a gradient.
-  ranks_.share("saved");
-  saved_step_ = state_.step;
-}
-
-bool Trainer::out_of_patience() const {
-  const int64_t patience = parts_.config.eval.patience;
-  return patience > 0 && state_.best.waited >= patience;
-}
-
-bool Trainer::finish_step(RunLog* log, bool ended) {
-  const bool evaluated = parts_.heldout && (ended || due(state_.step, parts_.config.eval.every));
-  std::string verdict;
-  if (evaluated) {
-    if (ranks_.first()) evaluate_and_log(*log);
-    // The others have not seen what came of it.
-    const char* seen = state_.best.step == state_.step ? "best" : out_of_patience() ? "enough" : "";
-    verdict = ranks_.share(seen);
-  }
-  if (!ended && verdict == "enough") {
-    if (ranks_.first()) {
-      log_info(fmt::format(
-          "step {}: {} evaluations without a better {} than {:.2f} of step {}: training ends here "
-          "(eval.patience)",
-          state_.step, state_.best.waited, state_.best.metric, state_.best.value,
-          state_.best.step));
-    }
-    ended = true;
-  }
-  if (ended || verdict == "best" || due(state_.step, parts_.config.train.checkpoint_every)) {
-    save(log);
-  }
-  return ended;
-}
-
-bool Trainer::run() {
-  const StopSignal stop;
-  stop_ = &stop;
-  const int64_t log_every = parts_.config.train.log_every;
-  std::optional<RunLog> log;
-  std::optional<Progress> progress;
-  if (ranks_.first()) {
-    log.emplace(parts_.config.output.dir, state_.step, state_.metrics_position);
-    progress.emplace("training", total_steps_, "steps");
-  }
-  UnrollMetrics metrics(parts_.config.train.unroll);
-  TimeSplit seconds;  // since the last line
-  bool ended = state_.step >= total_steps_ || out_of_patience();
-  for (bool stopped = ranks_.alone() && stop.requested(); !ended && !stopped;) {
-    StepReport report = step(metrics);
-    seconds.add(report.seconds);
-    report.seconds = seconds;
-    ended = !report.trained || state_.step >= total_steps_;
-    stopped = report.stop || (ranks_.alone() && stop.requested());
-    if (progress) progress->update(state_.step, progress_note(metrics, report));
-    if (metrics.pairs() > 0 && (ended || due(state_.step, log_every))) {
-      if (log) log->write(train_line(state_, metrics, report));
-      metrics = UnrollMetrics(parts_.config.train.unroll);
-      seconds = {};
-    }
-    ended = finish_step(log ? &*log : nullptr, ended);
-  }
-  if (progress) progress->finish();
-  if (saved_step_ != state_.step) save(log ? &*log : nullptr);
-  stop_ = nullptr;
-  return ended;
 }
 
 }  // namespace aerie

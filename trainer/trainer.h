@@ -96,9 +96,7 @@ class Trainer {
   void accumulate(TrainBatch batch, UnrollMetrics& metrics, TimeSplit& seconds);
   /// Metrics and batches of all ranks; whether one is to stop.
   void sum_over_ranks(Contribution& contribution, StepReport& report);
-  /// The averaged weights where there are any: what is evaluated, and what a run is for.
-  DraftParams result() const;
-  void count_skipped(const std::vector<std::string>& documents);
+  void count_skipped(const std::vector<std::string>& documents, int64_t in_a_row);
   /// Evaluates and saves where the step is due for it, or the last. `log`: rank 0's. -> whether it
   /// is the last
   bool finish_step(RunLog* log, bool ended);
@@ -121,8 +119,7 @@ class Trainer {
   int64_t total_steps_;
   TrainState state_;
   const StopSignal* stop_ = nullptr;  // while run() runs
-  int64_t bad_in_a_row_ = 0;
-  int64_t saved_step_ = -1;  // of the checkpoint that `latest` points at
+  int64_t saved_step_ = -1;           // of the checkpoint that `latest` points at
   std::optional<Evaluation> last_evaluation_;
 };
 

@@ -1,8 +1,6 @@
 // aerie train with train.objective wedlm: data, a target that learns, a run.
 #include "common/error.h"
-#include "common/files.h"
 #include "common/log.h"
-#include "data/prepare_report.h"
 #include "kernels/dtype.h"
 #include "kernels/rank_place.h"
 #include "trainer/metrics.h"
@@ -10,8 +8,6 @@
 #include "trainer/run_facts.h"
 #include "trainer/stopwatch.h"
 #include "trainer/wedlm_trainer.h"
-
-#include <nlohmann/json.hpp>
 
 namespace aerie {
 namespace {
@@ -62,9 +58,7 @@ void wedlm_command(const RunConfig& config, const TrainFlags& flags) {
     trainer.resume(*from, flags.resume_override);
     log_info(fmt::format("resumed from {} at step {}", from->string(), trainer.state().step));
   }
-  fs::create_directories(config.output.dir);
-  write_file_atomic(config.output.dir / "config.yaml", to_yaml(config));
-  write_file_atomic(config.output.dir / "data.json", to_json(prepared).dump(2) + "\n");
+  describe_run(config, prepared);
   const bool complete = trainer.run();
   const TrainState& state = trainer.state();
   log_info(

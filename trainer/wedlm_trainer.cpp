@@ -20,27 +20,23 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int64_t kMaxBadUpdates = 5;  // in a row: skipping on would train nothing
-
 int64_t planned_steps(const RunConfig& config, const PackSequence& packs) {
   if (config.train.max_steps > 0) return config.train.max_steps;
   return (packs.total() + config.train.accumulate - 1) / config.train.accumulate;
 }
 
-double share_of(int64_t part, int64_t all) {
-  return all > 0 ? static_cast<double>(part) / static_cast<double>(all) : 0;
+double accuracy(int64_t hits, int64_t all) {
+  return all > 0 ? static_cast<double>(hits) / static_cast<double>(all) : 0;
 }
 
 void add_losses(ordered_json& line, const DualStreamLoss& found) {
   line["loss"] = found.loss();
   line["masked_loss"] = found.masks > 0 ? found.masked / static_cast<double>(found.masks) : 0;
   line["next_loss"] = found.nexts > 0 ? found.next / static_cast<double>(found.nexts) : 0;
-  line["masked_accuracy"] = share_of(found.masked_hits, found.masks);
-  line["next_accuracy"] = share_of(found.next_hits, found.nexts);
+  line["masked_accuracy"] = accuracy(found.masked_hits, found.masks);
+  line["next_accuracy"] = accuracy(found.next_hits, found.nexts);
   line["rows"] = found.rows;
 }
-
-bool is_due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 }  // namespace
 
@@ -101,12 +97,11 @@ bool WedlmTrainer::step(DualStreamLoss& found) {
   ++state_.step;
   state_.updates = optimizer_.updates();
   state_.cursor = packs_.cursor();
-  bad_in_a_row_ = update.applied ? 0 : bad_in_a_row_ + 1;
   state_.skipped_steps += update.applied ? 0 : 1;
-  AERIE_CHECK(bad_in_a_row_ < kMaxBadUpdates,
+  AERIE_CHECK(update.bad_in_a_row < Optimizer::kMostBadSteps,
               "{} steps in a row had a gradient that is not finite: lower optim.lr, or resume from "
               "an earlier checkpoint",
-              bad_in_a_row_);
+              update.bad_in_a_row);
   if (update.applied) target_.refresh();
   found.add(fresh);
   return true;
@@ -123,10 +118,6 @@ DualStreamLoss WedlmTrainer::evaluate() {
   return found;
 }
 
-DraftParams WedlmTrainer::result() const {
-  return optimizer_.averages() ? optimizer_.average() : params_;
-}
-
 void WedlmTrainer::save(const RunLog& log) {
   state_.metrics_position = log.position();
   const std::filesystem::path& run = parts_.config.output.dir;
@@ -136,7 +127,7 @@ void WedlmTrainer::save(const RunLog& log) {
                    optimizer_.averages() ? optimizer_.average() : DraftParams()},
                   [this](const std::filesystem::path& directory) {
                     write_trained(parts_.config.target.path, directory / "target",
-                                  result().tensors);
+                                  optimizer_.result().tensors);
                   });
   prune_checkpoints(run, parts_.config.train.keep_checkpoints);
   saved_step_ = state_.step;
@@ -166,8 +157,8 @@ void WedlmTrainer::log_evaluation(RunLog& log) {
   log_info(
       fmt::format("step {}, held-out documents: masks right {:.3f}, next tokens right {:.3f}, "
                   "loss {:.3f}",
-                  state_.step, share_of(found.masked_hits, found.masks),
-                  share_of(found.next_hits, found.nexts), found.loss()));
+                  state_.step, accuracy(found.masked_hits, found.masks),
+                  accuracy(found.next_hits, found.nexts), found.loss()));
 }
 
 bool WedlmTrainer::run() {

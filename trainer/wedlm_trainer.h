@@ -36,8 +36,8 @@ class WedlmTrainer {
   DualStreamLoss evaluate();
 
   const TrainState& state() const { return state_; }
+  const Optimizer& optimizer() const { return optimizer_; }
   int64_t total_steps() const { return total_steps_; }
-  DraftParams result() const;
 
  private:
   DualStream plan(const PackSequence& packs, const Pack& pack) const;
@@ -52,7 +52,7 @@ class WedlmTrainer {
   PackSequence packs_;
   int64_t total_steps_;
   TrainState state_;
-  int64_t epoch_ = 0, bad_in_a_row_ = 0, saved_step_ = -1;
+  int64_t epoch_ = 0, saved_step_ = -1;
   double lr_ = 0, grad_norm_ = 0;
 };
 

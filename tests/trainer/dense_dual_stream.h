@@ -9,6 +9,7 @@
 
 #include "target_models/config.h"
 #include "target_models/trainable.h"
+#include "tests/trainer/dense_layers.h"
 
 namespace aerie::testing {
 
@@ -86,17 +87,7 @@ class DenseDualStream {
   }
 
   Tensor norm(const Tensor& x, const std::string& name) const {
-    return x / (x.pow(2).mean({-1}, true) + c_.rms_norm_eps).sqrt() * weights_.at(name);
-  }
-
-  Tensor rotate(const Tensor& x, const Tensor& positions) const {
-    const int64_t half = c_.head_dim / 2;
-    const Tensor exponent = at::arange(half, at::kDouble) * 2.0 / c_.head_dim;
-    const Tensor angle =
-        positions.to(at::kDouble).view({-1, 1, 1}) * at::pow(c_.rope.theta, -exponent);
-    const Tensor low = x.narrow(-1, 0, half), high = x.narrow(-1, half, half);
-    return at::cat({low * angle.cos() - high * angle.sin(), high * angle.cos() + low * angle.sin()},
-                   -1);
+    return dense_norm(x, weights_.at(name), c_.rms_norm_eps);
   }
 
   Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) const {
@@ -123,7 +114,8 @@ class DenseDualStream {
         q = norm(q, attn + "q_norm.weight");
         k = norm(k, attn + "k_norm.weight");
       }
-      const Tensor mixed = attend(rotate(q, positions), rotate(k, positions),
+      const Tensor mixed = attend(dense_rotate(q, positions, c_.rope.theta),
+                                  dense_rotate(k, positions, c_.rope.theta),
                                   qkv.narrow(1, c_.heads + c_.kv_heads, c_.kv_heads), mask);
       x = x + mixed.matmul(weights_.at(attn + "o_proj.weight").t());
       const auto gate_up = norm(x, layer + "post_attention_layernorm.weight")

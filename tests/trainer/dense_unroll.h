@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "draft_models/draft.h"
+#include "tests/trainer/dense_layers.h"
 #include "trainer/hidden_states.h"
 
 namespace aerie::testing {
@@ -24,10 +25,8 @@ struct DenseUnroll {
 
  private:
   Tensor norm(const Tensor& x, const std::string& name) const {
-    const Tensor mean = x.pow(2).mean({-1}, true) + config.rms_norm_eps;
-    return x / mean.sqrt() * params.at(name);
+    return dense_norm(x, params.at(name), config.rms_norm_eps);
   }
-  Tensor rotate(const Tensor& x, const Tensor& positions) const;
   Tensor attend(const Tensor& q, const std::vector<Tensor>& keys, const std::vector<Tensor>& values,
                 const Tensor& causal) const;
   Tensor divergence(const Tensor& state, const Tensor& label_hidden) const;
@@ -36,16 +35,6 @@ struct DenseUnroll {
 /// t[i + steps] at place i; zeros behind the end.
 inline Tensor ahead(const Tensor& t, int64_t steps) {
   return at::cat({t.narrow(0, steps, t.size(0) - steps), at::zeros_like(t.narrow(0, 0, steps))});
-}
-
-inline Tensor DenseUnroll::rotate(const Tensor& x, const Tensor& positions) const {
-  const int64_t half = config.head_dim / 2;
-  const Tensor exponent = at::arange(half, at::kDouble) * 2.0 / config.head_dim;
-  const Tensor angle =
-      positions.to(at::kDouble).view({-1, 1, 1}) * at::pow(config.rope.theta, -exponent);
-  const Tensor low = x.narrow(-1, 0, half), high = x.narrow(-1, half, half);
-  return at::cat({low * angle.cos() - high * angle.sin(), high * angle.cos() + low * angle.sin()},
-                 -1);
 }
 
 inline Tensor DenseUnroll::attend(const Tensor& q, const std::vector<Tensor>& keys,
@@ -100,10 +89,12 @@ inline std::pair<Tensor, int64_t> DenseUnroll::loss(int64_t unroll, double decay
                              1);
     const auto kv = u.matmul(matrix("midlayer.self_attn.kv_proj.weight")).chunk(2, 1);
     const Tensor q = u.matmul(matrix("midlayer.self_attn.q_proj.weight"));
-    keys.push_back(rotate(kv[0].view({n, -1, dim}), batch.positions + k));
+    const auto rotate = [&](const Tensor& heads) {
+      return dense_rotate(heads.view({n, -1, dim}), batch.positions + k, config.rope.theta);
+    };
+    keys.push_back(rotate(kv[0]));
     values.push_back(kv[1].view({n, -1, dim}));
-    const Tensor mixed =
-        attend(rotate(q.view({n, -1, dim}), batch.positions + k), keys, values, causal);
+    const Tensor mixed = attend(rotate(q), keys, values, causal);
     hidden = hidden + mixed.reshape({n, -1}).matmul(matrix("midlayer.self_attn.o_proj.weight"));
     const Tensor x = norm(hidden, "midlayer.post_attention_layernorm.weight");
     const auto gate_up = x.matmul(matrix("midlayer.mlp.gate_up_proj.weight")).chunk(2, 1);
