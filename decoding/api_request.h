@@ -26,8 +26,6 @@ struct ApiRequest {
   TextRule text;
   std::vector<int64_t> stop_token_ids;  ///< the caller's own among the stop tokens
   int64_t n = 1;
-
-  bool wants_logprobs() const { return requests[0].sampling.logprobs >= 0; }
 };
 
 /// Reads a body. `fresh_seed` seeds requests that name no seed. Throws ApiError (400) that names

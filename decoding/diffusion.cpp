@@ -122,7 +122,7 @@ std::vector<Chunk> DiffusionDecoder::propose(std::span<Sequence* const> sequence
 
 Chunk DiffusionDecoder::chunk_of(const Sequence& sequence, const Window& window) const {
   Chunk chunk;
-  const int64_t first = sequence.known(), missing = first - sequence.committed;
+  const int64_t first = sequence.known(), missing = sequence.missing();
   if (missing > 0) chunk = known_chunk(sequence, sequence.committed, missing);
   if (!rule_.exact) chunk.logit_rows.clear();
   const auto add = [&](int64_t place, int64_t token, bool read) {

@@ -22,6 +22,12 @@ constexpr double kLookSeconds = 0.2;  // how soon a caller that went away is not
 constexpr time_t kStuckSeconds = 30;  // a reader that takes nothing for so long is given up
 constexpr int64_t kMostSkipped = 256 << 20;  // bytes of a body too large that are read to answer it
 
+/// Of unknown length, or more than a mebibyte.
+bool is_large(const httplib::Request& request) {
+  const std::string length = request.get_header_value("Content-Length");
+  return length.empty() || std::strtoull(length.c_str(), nullptr, 10) > 1 << 20;
+}
+
 // Threads that are made when a connection needs one, and end when they have been idle for a while.
 // Beyond `limit` the accepting thread waits: the rest stays in the kernel's queue.
 class ConnectionThreads : public httplib::TaskQueue {
@@ -172,12 +178,6 @@ void HttpServer::Impl::answer(const httplib::Request& request, httplib::Response
   } catch (const ApiError& error) {
     refuse(response, error);
   }
-}
-
-/// Of unknown length, or more than a mebibyte.
-bool is_large(const httplib::Request& request) {
-  const std::string length = request.get_header_value("Content-Length");
-  return length.empty() || std::strtoull(length.c_str(), nullptr, 10) > 1 << 20;
 }
 
 void HttpServer::Impl::configure() {

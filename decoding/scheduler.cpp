@@ -9,8 +9,6 @@ namespace aerie {
 
 namespace {
 
-int64_t missing_rows(const Sequence& sequence) { return sequence.known() - sequence.committed; }
-
 int64_t held(const Sequence& sequence) { return static_cast<int64_t>(sequence.pages.size()); }
 
 }  // namespace
@@ -200,7 +198,7 @@ RowBudget Scheduler::decode_budget() const {
   const int64_t decodes = static_cast<int64_t>(decodes_.size()) * rows_each_;  // their least rows
   int64_t waiting = 0;
   for (const auto& sequence : running_) {
-    if (sequence->catching_up()) waiting += missing_rows(*sequence);
+    if (sequence->catching_up()) waiting += sequence->missing();
   }
   const int64_t spare = budget_ - decodes;
   const int64_t floor =
@@ -215,73 +213,6 @@ RowBudget Scheduler::decode_budget() const {
   budget.draft_rows = limits_.draft_rows;
   budget.prompt_rows = std::clamp<int64_t>(waiting, 0, std::max<int64_t>(0, spare));
   return budget;
-}
-
-const std::vector<PromptCut>& Scheduler::cut_prompts(int64_t rows, int64_t logit_rows) {
-  cuts_.clear();
-  if (limits_.policy == Policy::kSplitFuse) {
-    cut_to_fit(budget_ - rows, limits_.logit_rows - logit_rows);
-  } else if (decodes_.empty()) {
-    cut_whole_prompts();
-  }
-  return cuts_;
-}
-
-// As many whole prompts as fit the budget, the first one whatever its length.
-void Scheduler::cut_whole_prompts() {
-  int64_t left = budget_;
-  for (const auto& sequence : running_) {
-    if (!sequence->catching_up()) continue;
-    const int64_t rows = missing_rows(*sequence);
-    const bool fits = rows <= left && static_cast<int64_t>(cuts_.size()) < limits_.logit_rows;
-    if (!cuts_.empty() && !fits) break;
-    if (!reserve(*sequence, sequence->known())) break;
-    cuts_.push_back({sequence.get(), rows});
-    left -= rows;
-  }
-}
-
-int64_t Scheduler::rows_with_pages(const Sequence& sequence) const {
-  return (held(sequence) + free_for(sequence)) * KvPool::kPageSize - sequence.committed;
-}
-
-// In order of arrival. A prompt that will not be done takes at most half of the step while others
-// wait, so that short ones slip past it; what nobody else wants is its own again.
-void Scheduler::cut_to_fit(int64_t rows, int64_t logit_rows) {
-  int64_t prompts = 0, half_way = 0;
-  for (const auto& sequence : running_) {
-    if (!sequence->catching_up()) continue;
-    ++prompts;
-    half_way += sequence->committed > sequence->shared_rows;
-  }
-  const int64_t cap =
-      prompts > 1 && limits_.long_prompts > 1 ? std::max(KvPool::kPageSize, budget_ / 2) : rows;
-  for (const auto& sequence : running_) {
-    if (rows <= 0) break;
-    if (!sequence->catching_up()) continue;
-    const int64_t need = missing_rows(*sequence);
-    int64_t take = std::min({need, rows, rows_with_pages(*sequence)});
-    if (take == need && logit_rows <= 0) --take;
-    if (take < need) take = std::min(take, cap);
-    const bool started = sequence->committed > sequence->shared_rows;
-    if (take <= 0 || (take < need && !started && half_way >= limits_.long_prompts)) continue;
-    reserve(*sequence, sequence->committed + take);
-    cuts_.push_back({sequence.get(), take});
-    half_way += (take < need) - started;
-    logit_rows -= take == need;
-    rows -= take;
-  }
-  for (PromptCut& cut : cuts_) {
-    const int64_t need = missing_rows(*cut.sequence) - cut.rows;
-    if (rows <= 0 || need <= 0) continue;
-    int64_t more = std::min({need, rows, rows_with_pages(*cut.sequence) - cut.rows});
-    if (more == need && logit_rows <= 0) --more;
-    if (more <= 0) continue;
-    logit_rows -= more == need;
-    reserve(*cut.sequence, cut.sequence->committed + cut.rows + more);
-    cut.rows += more;
-    rows -= more;
-  }
 }
 
 std::unique_ptr<Sequence> Scheduler::remove(int64_t id) {

@@ -94,8 +94,10 @@ struct Sequence {
   int64_t max_tokens() const { return prompt_tokens() + request.max_new_tokens; }
   /// What RoPE sees of the token at `index`, on one axis.
   int64_t rope_position(int64_t index, int64_t axis) const;
+  /// Rows that the target has not seen.
+  int64_t missing() const { return known() - committed; }
   /// The prompt is not through yet, or was evicted: more than the last token is missing.
-  bool catching_up() const { return committed < prompt_tokens() || known() - committed > 1; }
+  bool catching_up() const { return committed < prompt_tokens() || missing() > 1; }
 };
 
 /// Collects the RoPE positions of rows: [N], or [X,N] once a row's differ between the axes.

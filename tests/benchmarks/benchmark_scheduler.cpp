@@ -3,26 +3,12 @@
 // With a model the time is also given as a share of that model's forward of as many rows.
 #include <ATen/Parallel.h>
 
-#include <atomic>
 #include <cstdio>
-#include <cstdlib>
-#include <new>
 #include <nlohmann/json.hpp>
 
 #include "decoding/clock.h"
+#include "tests/decoding/counted_allocations.h"
 #include "tests/decoding/planner_loop.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}  // namespace
-
-void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace aerie {
 namespace {
@@ -35,12 +21,12 @@ struct Cost {
 
 Cost measure(const testing::PlannerLoop::Options& options) {
   testing::PlannerLoop loop(options);
-  for (int i = 0; i < 200; ++i) loop.step();  // prompts are through, buffers have grown
-  const int64_t before = allocations;
+  loop.warm_up();
+  const int64_t before = testing::allocations;
   const double start = seconds_now();
   for (int i = 0; i < kSteps; ++i) loop.step();
   return {(seconds_now() - start) / kSteps * 1e6,
-          static_cast<double>(allocations - before) / kSteps};
+          static_cast<double>(testing::allocations - before) / kSteps};
 }
 
 nlohmann::json report(const TargetModel* target) {

@@ -3,33 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 #include "decoding/clock.h"
+#include "tests/decoding/counted_allocations.h"
 #include "tests/decoding/planner_loop.h"
-
-namespace {
-thread_local int64_t allocations = 0;
-}  // namespace
-
-// Of the whole test program; other threads count for themselves.
-void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace aerie {
 namespace {
 
+using testing::allocations;
 using testing::PlannerLoop;
 
 int64_t allocations_of(const PlannerLoop::Options& options, int steps) {
   PlannerLoop loop(options);
-  for (int i = 0; i < 200; ++i) loop.step();  // prompts are through, buffers have grown
+  loop.warm_up();
   const int64_t before = allocations;
   for (int i = 0; i < steps; ++i) loop.step();
   return allocations - before;
@@ -61,7 +48,7 @@ TEST(Planner, AllocationsAreSeenWhereThereAreAny) {
 TEST(Planner, OfTwoHundredFiftySixSequencesIsAboutAThousandthOfAForward) {
   for (const bool adaptive : {false, true}) {
     PlannerLoop loop({256, adaptive, true, 1.0});
-    for (int i = 0; i < 100; ++i) loop.step();
+    loop.warm_up();
     double least = 1;
     for (int i = 0; i < 300; ++i) {
       const double start = seconds_now();

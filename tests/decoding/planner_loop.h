@@ -38,6 +38,11 @@ class PlannerLoop {
     }
   }
 
+  /// Until the prompts are through and the buffers have grown.
+  void warm_up() {
+    for (int i = 0; i < 200; ++i) step();
+  }
+
   /// As Engine::step takes it. At most kMostSteps.
   void step() {
     scheduler_.admit();
