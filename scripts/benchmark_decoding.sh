@@ -1,7 +1,8 @@
 #!/bin/bash
-# What decoding costs on this machine, beside transformers' generate in the same run: decode at batch 1 against the
-# bandwidth bound, batches, prompts, one speculative step against one plain step, start-up.
-#   scripts/benchmark_decoding.sh [--no-transformers]
+# What decoding costs on this machine, beside transformers' generate and, where `pip install xllamacpp` was run in .venv,
+# llama.cpp in the same run, all in bf16: decode at batch 1 against the bandwidth bound, batches, prompts, one speculative
+# step against one plain step, start-up.
+#   scripts/benchmark_decoding.sh [--alone]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build/release
@@ -20,7 +21,7 @@ for i in 1 2 3; do
     --max-new-tokens 1 2> /dev/null; } 2>> "$work/startup"
 done
 
-if [ "${1:-}" != --no-transformers ]; then
+if [ "${1:-}" != --alone ]; then
   .venv/bin/python - $model > "$work/transformers.json" <<'PYTHON'
 import json, sys, time, torch
 from transformers import AutoModelForCausalLM
@@ -43,6 +44,22 @@ for batch in (1, 16):
 out["prompts"] = 2048 / run(4, 512, 1)
 print(json.dumps(out))
 PYTHON
+  if .venv/bin/python -c 'import xllamacpp' 2> /dev/null; then
+    PYTHONPATH=tests/serving .venv/bin/python - $model "$work" > "$work/llama.json" <<'PYTHON'
+import json, os, random, sys
+from pathlib import Path
+import target_gguf
+from llama_cpp import Server
+
+target = Path(sys.argv[2]) / "target.gguf"
+target_gguf.convert(Path(sys.argv[1]), target)
+server = Server(target, threads=len(os.sched_getaffinity(0)))
+ids = lambda count: [random.randint(1000, 40000) for _ in range(count)]
+server.complete(ids(16), 4)
+json.dump({"batch_1": max(server.complete(ids(128), 32).decode_rate for _ in range(3)),
+           "prompts": max(server.complete(ids(512), 1).prompt_rate for _ in range(3))}, open(1, "w"))
+PYTHON
+  fi
 fi
 
 .venv/bin/python - "$work" <<'PYTHON'
@@ -50,12 +67,13 @@ import json, os, statistics, sys
 work = sys.argv[1]
 ours = json.load(open(f"{work}/steps.json"))
 startup = statistics.median(float(x) for x in open(f"{work}/startup"))
-peer_file = f"{work}/transformers.json"
-peer = json.load(open(peer_file)) if os.path.exists(peer_file) else {}
+peers = {name: json.load(open(f"{work}/{file}.json")) for name, file in
+         (("transformers", "transformers"), ("llama.cpp", "llama")) if os.path.exists(f"{work}/{file}.json")}
 rows = ours["autoregressive"]
 one = rows[0]
 bound = ours["read_gb_s"] * 1e3 / ours["weight_mb"]
-beside = lambda value, key: f"   {value / peer[key]:.1f} x transformers ({peer[key]:.0f})" if key in peer else ""
+beside = lambda value, key: "".join(f"   {value / peer[key]:.1f} x {name} ({peer[key]:.0f})"
+                                    for name, peer in peers.items() if key in peer)
 print(f"memory read                {ours['read_gb_s']:.1f} GB/s, weights {ours['weight_mb']:.0f} MB: bound {bound:.0f} tokens/s")
 print(f"decode, batch 1            {one['tokens_per_second']:.1f} tokens/s, {one['tokens_per_second'] / bound:.0%} of the bound"
       + beside(one["tokens_per_second"], "batch_1"))

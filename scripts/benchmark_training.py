@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The two ends of scripts/benchmark_training.sh: `rows FILE` makes the data, `report DIR` reads the results."""
 import json
+import os
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -35,7 +37,7 @@ def draft_flops_per_row(config, prompt, answer):
 def gemm_peak():
     """bf16 matrix product of this machine through PyTorch, FLOP/s."""
     import torch
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     a, b = torch.randn(2048, 2048).bfloat16(), torch.randn(2048, 2048).bfloat16()
     best = 0.0
     for _ in range(8):
@@ -43,6 +45,11 @@ def gemm_peak():
         a @ b
         best = max(best, 2 * 2048**3 / (time.perf_counter() - start))
     return best
+
+
+def ready_seconds(log):
+    """From the command to the first step, as it says itself."""
+    return float(re.search(r"ready after ([0-9.]+) s", log.read_text()).group(1))
 
 
 def report(directory):
@@ -75,6 +82,8 @@ def report(directory):
         print(f"{name:34}{result[key + '_tokens_per_s']:10.0f}{reference[key + '_tokens_per_s']:14.0f}"
               f"{result[key + '_ratio']:8.1f}")
     print(f"{'peak memory, MB':34}{result['peak_rss_mb']:10.0f}{reference['peak_rss_mb']:14.0f}")
+    print(f"ready to step after {ready_seconds(directory / 'train.log'):.2f} s; the first step took "
+          f"{result['first_step_seconds']:.2f} s")
     print("time: " + ", ".join(f"{part} {share:.0%}" for part, share in result["time_split"].items()))
     print(f"draft part: {result['draft_gflops']:.0f} GFLOP/s of needed work, {result['fraction_of_peak']:.0%} of the "
           f"bf16 GEMM peak ({result['gemm_peak_gflops']:.0f})")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Training speed of this machine: ours (bf16, online) against a plain fp32 PyTorch form of the same step, in one run, on
-# rows of GSM8K's lengths (60 % supervised). Prints a table and writes OUTPUT/training.json.
-# usage: scripts/benchmark_training.sh [OUTPUT]        OUTPUT: runs/benchmark-training by default; about 3 minutes
+# rows of GSM8K's lengths (60 % supervised). Prints a table and writes OUTPUT/training.json. Then the loss part alone, and a
+# step of packs of 2,048 and 8,192 tokens beside its matrix products.
+# usage: scripts/benchmark_training.sh [OUTPUT]        OUTPUT: runs/benchmark-training by default; about 4 minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,3 +25,8 @@ build/release/aerie train --config "$output/run.yaml" --resume never 2>&1 | tee 
 echo "the same in PyTorch, fp32 ..." >&2
 .venv/bin/python scripts/training_reference.py "$target" "$output/rows.jsonl" > "$output/reference.json"
 .venv/bin/python scripts/benchmark_training.py report "$output"
+cmake --build build/release --target benchmark_training_kernels benchmark_training_step >&2
+build/release/benchmark_training_kernels | grep '^loss part'
+for tokens in 2048 8192; do
+  build/release/benchmark_training_step "$tokens" 3 | tail -n +2
+done

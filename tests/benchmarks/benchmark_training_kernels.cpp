@@ -13,15 +13,18 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <string>
 
 #include "common/threads.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/ops.h"
+#include "tests/benchmarks/process_memory.h"
 
 namespace aerie {
 namespace {
+
+using testing::reset_peak;
+using testing::status_bytes;
 
 constexpr int64_t kHidden = 576, kVocab = 49152, kDraftVocab = 8192, kRows = 2048, kDepths = 7;
 constexpr double kGiB = 1 << 30;
@@ -40,18 +43,6 @@ double time(const std::function<void()>& run) {
   }
   return best;
 }
-
-/// A figure of /proc/self/status in bytes.
-double status_bytes(const std::string& key) {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind(key + ":", 0) == 0)
-      return std::strtod(line.c_str() + key.size() + 1, nullptr) * 1024;
-  }
-  return 0;
-}
-
-void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 Tensor random_bf16(at::IntArrayRef sizes) { return at::randn(sizes).to(at::kBFloat16); }
 

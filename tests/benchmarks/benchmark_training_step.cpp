@@ -7,17 +7,20 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <string>
 
 #include "common/memory.h"
 #include "common/threads.h"
 #include "kernels/cpu/isa.h"
+#include "tests/benchmarks/process_memory.h"
 #include "trainer/optimizer.h"
 #include "trainer/ttt_loss.h"
 
 namespace aerie {
 namespace {
+
+using testing::reset_peak;
+using testing::status_bytes;
 
 constexpr int64_t kVocab = 49152, kDraftVocab = 8192, kUnroll = 7, kLength = 512, kPrompt = 205;
 constexpr double kMiB = 1 << 20;
@@ -58,16 +61,6 @@ double seconds_of(const std::function<void()>& run) {
   const auto start = std::chrono::steady_clock::now();
   run();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// VmRSS or VmHWM of this process in bytes.
-double status_bytes(const std::string& key) {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind(key + ":", 0) == 0)
-      return std::strtod(line.c_str() + key.size() + 1, nullptr) * 1024;
-  }
-  return 0;
 }
 
 /// One of the step's matrix products, with the products of its backward.
@@ -164,7 +157,7 @@ void run(int64_t tokens, int rounds, bool recompute) {
     draft.refresh();
   };
   const double before = status_bytes("VmRSS");
-  std::ofstream("/proc/self/clear_refs") << "5";
+  reset_peak();
   step();
   const double peak = status_bytes("VmHWM") - before;
   std::printf("%ld tokens, %ld pairs%s: a step takes %.0f MiB beyond weights and batch\n", tokens,

@@ -14,6 +14,8 @@ class Answer:
     tokens: list[int]
     drafted: int = 0
     accepted: int = 0
+    prompt_rate: float = 0  # tokens/s, as llama.cpp measures them itself
+    decode_rate: float = 0
 
 
 class Server:
@@ -40,4 +42,5 @@ class Server:
         with urllib.request.urlopen(body, timeout=600) as reply:
             answer = json.loads(reply.read())
         timings = answer["timings"]
-        return Answer(answer["tokens"], timings.get("draft_n", 0), timings.get("draft_n_accepted", 0))
+        return Answer(answer["tokens"], timings.get("draft_n", 0), timings.get("draft_n_accepted", 0),
+                      timings["prompt_per_second"], timings["predicted_per_second"])
