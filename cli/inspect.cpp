@@ -21,8 +21,8 @@ using Json = nlohmann::ordered_json;
 Json target_facts(const fs::path& directory) {
   const auto target = load_target(directory, at::kCPU, at::kBFloat16);
   const Tokenizer tokenizer(directory);
-  const ChatTemplate chat(directory);
   const ModelConfig& config = target->config();
+  const bool speaks = config.text_vocab > 0;
   return {{"kind", "target"},
           {"architecture", config.architecture},
           {"layers", config.layers},
@@ -31,7 +31,7 @@ Json target_facts(const fs::path& directory) {
           {"kv_heads", config.kv_heads},
           {"vocabulary", config.vocab},
           {"tokenizer_ids", tokenizer.vocab_size()},
-          {"chat_template", chat.origin()},
+          {"chat_template", speaks ? "none: it speaks" : ChatTemplate(directory).origin()},
           {"context", config.max_position},
           {"default_capture_layers", default_capture_layers(config.layers)}};
 }

@@ -38,6 +38,9 @@ schema::Table table_of(RunConfig& c) {
        "norm each captured layer before they are fused (EAGLE-3.1)"},
       {"draft.norm_before_residual", &c.draft.norm_before_residual, any(), "",
        "the residual stream starts from the normed state"},
+      {"draft.use_input_embeds", &c.draft.use_input_embeds, any(), "",
+       "where images and audio stand, the draft reads the target's features instead of the "
+       "placeholder's embedding; no server does so yet"},
       {"draft.serve_with", &c.draft.serve_with,
        one_of({"any", "vllm", "sglang", "speculators", "gguf"}), "",
        "refuse at the start what this engine's files cannot hold; any: at export"},

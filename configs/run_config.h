@@ -21,6 +21,7 @@ struct DraftSection {
   int64_t layers = 1;
   bool norm_output = false, fc_norm = false;  // EAGLE-3.1
   bool norm_before_residual = false;
+  bool use_input_embeds = false;   // media positions: the target's features, not the placeholder's
   std::string serve_with = "any";  // any | vllm | sglang | speculators | gguf
 };
 

@@ -51,21 +51,6 @@ void check_messages(const Json& messages) {
   if (!answered) throw RowError("no assistant turn", "");
 }
 
-/// Turns of a mask that came with the row: its runs of ones.
-std::vector<std::array<int32_t, 2>> runs_of(const std::vector<uint8_t>& mask) {
-  std::vector<std::array<int32_t, 2>> runs;
-  for (size_t i = 0; i < mask.size(); ++i) {
-    if (!mask[i]) continue;
-    const auto at = static_cast<int32_t>(i);
-    if (i > 0 && mask[i - 1]) {
-      runs.back()[1] = at + 1;
-    } else {
-      runs.push_back({at, at + 1});
-    }
-  }
-  return runs;
-}
-
 Json parse_variables(const std::string& text) {
   const Json variables = Json::parse(text, nullptr, false);
   AERIE_CHECK(variables.is_object(), "template variables must be a JSON object, not: {}", text);
@@ -115,7 +100,11 @@ std::vector<ByteSpan> ChatEncoder::spans_of(const RenderedChat& chat, const Json
 }
 
 EncodedChat ChatEncoder::encode(const Conversation& conversation) const {
-  if (conversation.tokenised()) return encode_tokenised(conversation);
+  if (conversation.tokenised())
+    return encode_tokenised(conversation, tokenizer_.vocab_size(), options_.last_turn_only);
+  if (conversation.speech)
+    throw RowError("the target writes text",
+                   "a row of \"text\" is one to be spoken: give messages, or prompt and response");
   const Json messages = prepare(conversation.messages);
   check_messages(messages);
   refuse_other_media(messages, processors_);
@@ -137,20 +126,14 @@ EncodedChat ChatEncoder::encode(const Conversation& conversation) const {
   return encoded;
 }
 
-EncodedChat ChatEncoder::encode_tokenised(const Conversation& conversation) const {
-  for (const int32_t id : conversation.input_ids)
-    if (id < 0 || id >= tokenizer_.vocab_size())
-      throw RowError("token id out of range",
-                     fmt::format("{} of a vocabulary of {}", id, tokenizer_.vocab_size()));
-  EncodedChat encoded;
-  encoded.ids = conversation.input_ids;
-  encoded.assistant = conversation.loss_mask;
-  encoded.turns = runs_of(encoded.assistant);
-  if (options_.last_turn_only && encoded.turns.size() > 1) {
-    encoded.turns.erase(encoded.turns.begin(), encoded.turns.end() - 1);
-    std::fill_n(encoded.assistant.begin(), encoded.turns[0][0], uint8_t{0});
-  }
-  return encoded;
+std::vector<int32_t> ChatEncoder::ending_ids() const {
+  std::vector<int32_t> ids = tokenizer_.encode(markers_.end_of_turn).ids;
+  std::erase_if(ids, [this](int32_t id) { return !tokenizer_.is_special(id); });
+  return ids;
+}
+
+std::string ChatEncoder::decode(std::span<const int32_t> ids) const {
+  return tokenizer_.decode(ids, false);
 }
 
 void ChatEncoder::expand_media(const Json& messages, EncodedChat& encoded) const {

@@ -1,13 +1,12 @@
 // Conversations to token ids with the mask of what the assistant wrote.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "data/chat_template.h"
-#include "data/conversation.h"
 #include "data/media_processor.h"
+#include "data/row_encoder.h"
 #include "data/tokenizer.h"
 #include "data/turns.h"
 
@@ -21,17 +20,8 @@ struct ChatOptions {
   std::string variables = "{}";  // JSON object that the template sees ("enable_thinking", ...)
 };
 
-struct EncodedChat {
-  std::vector<int32_t> ids;
-  std::vector<uint8_t> assistant;  // 1: the assistant wrote this token (end of turn included)
-  std::vector<std::array<int32_t, 2>> turns;  // tokens [begin, end) of each supervised turn
-  std::string text;                           // empty for rows that came tokenised
-  std::vector<MediaSpan> media;               // what its placeholders stand for
-};
-
-/// Keeps references to tokenizer, template and processors. Safe to use from several threads at
-/// once.
-class ChatEncoder {
+/// Keeps references to tokenizer, template and processors.
+class ChatEncoder : public RowEncoder {
  public:
   /// Throws Error if the template hides its structure (see find_turn_markers).
   ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template, ChatOptions options,
@@ -40,17 +30,17 @@ class ChatEncoder {
   /// A whole conversation. A token belongs to a turn if any of its bytes does. Throws RowError:
   /// refused by the template, no or an empty assistant turn, ids out of range, media that the
   /// target does not take or that cannot be read.
-  EncodedChat encode(const Conversation& conversation) const;
+  EncodedChat encode(const Conversation& conversation) const override;
   /// `messages` rendered with the generation prompt: where the model continues. Throws Error with
   /// the template's message if it refuses.
   MediaTokens encode_prompt(const Json& messages, const Json& variables) const;
 
   const TurnMarkers& markers() const { return markers_; }
-  /// Hash of all that decides ids and mask.
-  std::string fingerprint() const;
+  std::vector<int32_t> ending_ids() const override;
+  std::string decode(std::span<const int32_t> ids) const override;
+  std::string fingerprint() const override;
 
  private:
-  EncodedChat encode_tokenised(const Conversation& conversation) const;
   Json prepare(const Json& messages) const;
   void expand_media(const Json& messages, EncodedChat& encoded) const;
   std::vector<ByteSpan> spans_of(const RenderedChat& chat, const Json& messages) const;

@@ -103,7 +103,8 @@ std::string domain_of(const Json& row) {
   return "";
 }
 
-void parse_row(const Json& row, Conversation& conversation) {
+void parse_row(const Json& row, const std::filesystem::path& directory,
+               Conversation& conversation) {
   if (!row.is_object()) throw RowError("unknown form", "the row is not a JSON object");
   conversation.id = id_of(row);
   conversation.domain = domain_of(row);
@@ -114,10 +115,14 @@ void parse_row(const Json& row, Conversation& conversation) {
     for (const Json& turn : row.at("turns")) add_message(conversation, "user", turn);
     return;
   }
+  if (row.contains("text")) {
+    conversation.speech = parse_speech_row(row, directory);
+    return;
+  }
   if (!row.contains("prompt"))
     throw RowError("unknown form",
-                   "expected conversations, messages, prompt and response, turns, "
-                   "or input_ids and loss_mask");
+                   "expected conversations, messages, prompt and response, turns, input_ids and "
+                   "loss_mask, or text and speech");
   add_message(conversation, "user", row.at("prompt"));
   if (row.contains("response")) add_message(conversation, "assistant", row.at("response"));
 }
@@ -141,14 +146,14 @@ bool only_prompts(const Json& messages) {
 Conversation parse_conversation(std::string_view row, const std::filesystem::path& directory) {
   Conversation conversation;
   try {
-    parse_row(Json::parse(row), conversation);
+    parse_row(Json::parse(row), directory, conversation);
     resolve_media(conversation.messages, directory);
   } catch (const Json::parse_error& e) {
     throw RowError("not JSON", e.what());
   } catch (const Json::exception& e) {
     throw RowError("unknown form", e.what());
   }
-  if (!conversation.tokenised() && conversation.messages.empty())
+  if (!conversation.tokenised() && !conversation.speech && conversation.messages.empty())
     throw RowError("empty conversation", "no messages");
   return conversation;
 }

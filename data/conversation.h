@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/error.h"
 #include "data/json.h"
+#include "data/speech_row.h"
 
 namespace aerie {
 
@@ -34,15 +36,18 @@ struct Conversation {
   /// Set instead of messages where the row is tokenised already; of equal length.
   std::vector<int32_t> input_ids;
   std::vector<uint8_t> loss_mask;
+  /// Set instead of messages where speech is asked for.
+  std::optional<SpeechRow> speech;
 
   bool tokenised() const { return !input_ids.empty(); }
 };
 
 /// `row`: the JSON of {"conversations": [{"role"|"from", "content"|"value"}...]}, {"messages"},
-/// {"prompt", "response"}, {"prompt"}, {"turns": [user text...]} or {"input_ids", "loss_mask"},
-/// each with an optional "id" and "domain". Role names of other formats (human, gpt, model...) are
-/// understood. Content given as text parts becomes one string; parts that name images or audio are
-/// resolved as in data/media.h, with relative paths taken from `directory`. Throws RowError.
+/// {"prompt", "response"}, {"prompt"}, {"turns": [user text...]}, {"input_ids", "loss_mask"} or
+/// {"text", "speech"} (data/speech_row.h), each with an optional "id" and "domain". Role names of
+/// other formats (human, gpt, model...) are understood. Content given as text parts becomes one
+/// string; parts that name images or audio are resolved as in data/media.h, with relative paths
+/// taken from `directory`. Throws RowError.
 Conversation parse_conversation(std::string_view row, const std::filesystem::path& directory = {});
 
 /// The messages to answer: those before the trailing assistant turns; of rows that are user turns

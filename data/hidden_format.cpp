@@ -27,6 +27,7 @@ std::vector<HiddenColumn> hidden_columns(const HiddenFormat& format) {
     columns.push_back({"aux_scale", at::kFloat, format.layers});
     columns.push_back({"last_scale", at::kFloat, 0});
   }
+  if (format.embeds) columns.push_back({"embeds", format.dtype, format.hidden});
   return columns;
 }
 

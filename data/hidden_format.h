@@ -14,6 +14,7 @@ struct HiddenFormat {
   at::ScalarType dtype = at::kBFloat16;  ///< of the states: bfloat16 or float
   bool int8 = false;                     ///< stored as int8, with a scale a row and layer
   std::string compression = "none";      ///< none | deflate | zstd
+  bool embeds = false;                   ///< the target's input embeddings are stored too
 
   /// Elements of a row of auxiliary states.
   int64_t aux_width() const { return layers * hidden; }
@@ -37,7 +38,8 @@ struct HiddenColumn {
 
 /// The datasets of a shard: tokens [N] i32, loss_mask [N] u8, positions [N] i32 ([N,axes] where
 /// there are several), aux [N,A*C],
-/// last [N,C], and for int8 aux_scale [N,A] and last_scale [N] f32.
+/// last [N,C], for int8 aux_scale [N,A] and last_scale [N] f32, and at the end, never rounded,
+/// embeds [N,C] where they are kept.
 std::vector<HiddenColumn> hidden_columns(const HiddenFormat& format);
 /// Where those stand in hidden_columns.
 enum HiddenColumnIndex : size_t {

@@ -35,9 +35,12 @@ void check_states(const char* name, const at::Tensor& x, int64_t rows, int64_t w
 }  // namespace
 
 HiddenRows HiddenRows::slice(int64_t begin, int64_t count) const {
-  return {tokens.narrow(0, begin, count), loss_mask.narrow(0, begin, count),
-          positions.narrow(0, begin, count), aux.narrow(0, begin, count),
-          last.narrow(0, begin, count)};
+  return {tokens.narrow(0, begin, count),
+          loss_mask.narrow(0, begin, count),
+          positions.narrow(0, begin, count),
+          aux.narrow(0, begin, count),
+          last.narrow(0, begin, count),
+          embeds.defined() ? embeds.narrow(0, begin, count) : embeds};
 }
 
 std::vector<at::Tensor> to_columns(const HiddenRows& rows, const HiddenFormat& format) {
@@ -53,6 +56,11 @@ std::vector<at::Tensor> to_columns(const HiddenRows& rows, const HiddenFormat& f
     auto [last, last_scale] = quantize(rows.last, format.hidden);
     columns = {rows.tokens, rows.loss_mask, positions, aux, last, aux_scale, last_scale};
   }
+  if (format.embeds) {
+    AERIE_CHECK(rows.embeds.defined(), "the store keeps input embeddings, and the rows have none");
+    check_states("input embeddings", rows.embeds, rows.size(), format.hidden, format.dtype);
+    columns.push_back(rows.embeds);
+  }
   for (at::Tensor& column : columns) column = column.contiguous();
   return columns;
 }
@@ -64,6 +72,7 @@ HiddenRows from_columns(const std::vector<at::Tensor>& columns, const HiddenForm
     rows.aux = dequantize(rows.aux, columns[kAuxScale], format.dtype);
     rows.last = dequantize(rows.last, columns[kLastScale], format.dtype);
   }
+  if (format.embeds) rows.embeds = columns.back();
   return rows;
 }
 

@@ -10,11 +10,12 @@ namespace aerie {
 
 /// n rows of one document or of several, side by side, on the CPU.
 struct HiddenRows {
-  at::Tensor tokens;     ///< [n] i32
-  at::Tensor loss_mask;  ///< [n] u8: 1 where the assistant wrote the token
-  at::Tensor positions;  ///< [n] i32, equal on all axes, or [n,axes]
-  at::Tensor aux;        ///< [n,A*C] in the format's dtype
-  at::Tensor last;       ///< [n,C]
+  at::Tensor tokens;       ///< [n] i32
+  at::Tensor loss_mask;    ///< [n] u8: 1 where the assistant wrote the token
+  at::Tensor positions;    ///< [n] i32, equal on all axes, or [n,axes]
+  at::Tensor aux;          ///< [n,A*C] in the format's dtype
+  at::Tensor last;         ///< [n,C]
+  at::Tensor embeds = {};  ///< [n,C] what the target read; undefined where the store has none
 
   int64_t size() const { return tokens.numel(); }
   /// Rows [begin, begin + count), sharing memory.

@@ -37,6 +37,7 @@ class HiddenStoreWriter {
   void add(int64_t document, const HiddenRows& rows);
   /// Closes the open shard and makes everything that was added readable through the store.
   void publish();
+  const HiddenFormat& format() const { return store_.format(); }
   /// Documents that were taken over from a killed writer.
   int64_t recovered() const { return recovered_; }
 

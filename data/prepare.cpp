@@ -9,6 +9,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/threads.h"
+#include "data/speech_encoder.h"
 #include "data/split.h"
 #include "data/token_shards.h"
 
@@ -25,12 +26,19 @@ Json read_config(const fs::path& file) {
   return config;
 }
 
-int64_t target_vocab(const fs::path& model_dir) {
+/// Ids of the target: those that it can write, and those that its prompts may hold.
+struct TargetIds {
+  int64_t written = 0, read = 0;
+};
+
+TargetIds target_ids(const fs::path& model_dir) {
   const Json config = read_config(model_dir / "config.json");
   const Json& text = config.contains("text_config") ? config.at("text_config") : config;
   AERIE_CHECK(text.contains("vocab_size") && text.at("vocab_size").is_number_integer(),
               "{}: no vocab_size", (model_dir / "config.json").string());
-  return text.at("vocab_size");
+  const int64_t written = text.at("vocab_size");
+  const std::optional<SpeechIds> speech = read_speech_ids(model_dir);
+  return {written, written + (speech ? speech->text_vocab : 0)};
 }
 
 void take_ids(const Json& value, std::set<int32_t>& ids) {
@@ -40,33 +48,31 @@ void take_ids(const Json& value, std::set<int32_t>& ids) {
 }
 
 /// Ids a draft must be able to propose: what ends a turn or a text, however rare in the data.
-std::vector<int32_t> special_ids(const fs::path& model_dir, const Tokenizer& tokenizer,
-                                 const TurnMarkers& markers) {
+std::vector<int32_t> special_ids(const fs::path& model_dir, const RowEncoder& encoder) {
   std::set<int32_t> ids;
   for (const char* name : {"generation_config.json", "config.json"}) {
     const Json config = read_config(model_dir / name);
     for (const char* key : {"bos_token_id", "eos_token_id"})
       if (config.contains(key)) take_ids(config.at(key), ids);
   }
-  for (const int32_t id : tokenizer.encode(markers.end_of_turn).ids)
-    if (tokenizer.is_special(id)) ids.insert(id);
+  for (const int32_t id : encoder.ending_ids()) ids.insert(id);
   return {ids.begin(), ids.end()};
 }
 
-void count_document(const Document& document, std::vector<int64_t>& counts) {
-  const auto vocab = static_cast<int64_t>(counts.size());
+void count_document(const Document& document, const TargetIds& ids, std::vector<int64_t>& counts) {
   for (size_t i = 0; i < document.ids.size(); ++i) {
-    AERIE_CHECK(document.ids[i] < vocab,
+    const int64_t allowed = document.assistant[i] ? ids.written : ids.read;
+    AERIE_CHECK(document.ids[i] < allowed,
                 "token id {} is outside the target's vocabulary of {}: the "
                 "tokenizer does not belong to this config.json",
-                document.ids[i], vocab);
-    counts[static_cast<size_t>(document.ids[i])] += document.assistant[i];
+                document.ids[i], allowed);
+    if (document.assistant[i]) ++counts[static_cast<size_t>(document.ids[i])];
   }
 }
 
 /// How often each id is supervised. One file of the shards is in memory at a time.
-std::vector<int64_t> count_supervised(const TokenShards& shards, int64_t vocab) {
-  std::vector<int64_t> counts(static_cast<size_t>(vocab), 0);
+std::vector<int64_t> count_supervised(const TokenShards& shards, const TargetIds& ids) {
+  std::vector<int64_t> counts(static_cast<size_t>(ids.written), 0);
   std::mutex mutex;
   size_t file = 0;
   for (const auto& [first, last] : shards.files()) {
@@ -74,7 +80,7 @@ std::vector<int64_t> count_supervised(const TokenShards& shards, int64_t vocab) 
     const int64_t grain = (last - first) / (4 * num_threads()) + 1;
     parallel_for(first, last, grain, [&](int64_t begin, int64_t end) {
       std::vector<int64_t> mine(counts.size(), 0);
-      for (int64_t d = begin; d < end; ++d) count_document(shards[d], mine);
+      for (int64_t d = begin; d < end; ++d) count_document(shards[d], ids, mine);
       const std::lock_guard lock(mutex);
       std::transform(mine.begin(), mine.end(), counts.begin(), counts.begin(), std::plus<>());
     });
@@ -83,12 +89,12 @@ std::vector<int64_t> count_supervised(const TokenShards& shards, int64_t vocab) 
   return counts;
 }
 
-void measure_coverage(const PrepareOptions& options, const std::vector<int64_t>& counts,
-                      const std::vector<int32_t>& forced, PrepareReport& report) {
-  const auto vocab = static_cast<int64_t>(counts.size());
+void measure_coverage(const PrepareOptions& options, const TargetIds& ids,
+                      const std::vector<int64_t>& counts, const std::vector<int32_t>& forced,
+                      PrepareReport& report) {
   std::vector<int64_t> heldout;
   if (!options.heldout.empty()) {
-    heldout = count_supervised(TokenShards(PreparedData(options.output).heldout), vocab);
+    heldout = count_supervised(TokenShards(PreparedData(options.output).heldout), ids);
   }
   const auto measure = [&](const DraftVocabulary& vocabulary) {
     Coverage coverage{vocabulary.size(), vocabulary_coverage(counts, vocabulary), {}};
@@ -97,40 +103,41 @@ void measure_coverage(const PrepareOptions& options, const std::vector<int64_t>&
   };
   measure(report.vocabulary);
   for (const int64_t size : kSizes) {
-    if (size < vocab && size != report.vocabulary.size())
+    if (size < ids.written && size != report.vocabulary.size())
       measure(make_draft_vocabulary(counts, size, forced));
   }
 }
 
-void make_vocabulary(const PrepareOptions& options, const Tokenizer& tokenizer,
-                     const TurnMarkers& markers, PrepareReport& report) {
+void make_vocabulary(const PrepareOptions& options, const RowEncoder& encoder,
+                     PrepareReport& report) {
   const PreparedData places(options.output);
-  const int64_t vocab = target_vocab(options.model_dir);
-  const std::vector<int64_t> counts = count_supervised(TokenShards(places.train), vocab);
-  const std::vector<int32_t> forced = special_ids(options.model_dir, tokenizer, markers);
+  const TargetIds ids = target_ids(options.model_dir);
+  const std::vector<int64_t> counts = count_supervised(TokenShards(places.train), ids);
+  const std::vector<int32_t> forced = special_ids(options.model_dir, encoder);
   if (options.vocabulary) {
-    AERIE_CHECK(options.vocabulary->target_size == vocab,
+    AERIE_CHECK(options.vocabulary->target_size == ids.written,
                 "the given draft vocabulary is one of {} tokens, and the target has {}",
-                options.vocabulary->target_size, vocab);
+                options.vocabulary->target_size, ids.written);
     report.vocabulary = *options.vocabulary;
   } else {
-    report.vocabulary = make_draft_vocabulary(counts, std::min(options.draft_vocab, vocab), forced);
+    report.vocabulary =
+        make_draft_vocabulary(counts, std::min(options.draft_vocab, ids.written), forced);
   }
-  measure_coverage(options, counts, forced, report);
+  measure_coverage(options, ids, counts, forced, report);
   if (!fs::exists(places.vocabulary) ||
       load_draft_vocabulary(places.vocabulary).hash != report.vocabulary.hash)
     save_draft_vocabulary(places.vocabulary, report.vocabulary);
 }
 
 /// The document's text; what the assistant wrote is green on a terminal, in brackets elsewhere.
-std::string coloured(const Document& document, const Tokenizer& tokenizer) {
+std::string coloured(const Document& document, const RowEncoder& encoder) {
   const bool terminal = ::isatty(STDERR_FILENO) != 0;
   const std::string open = terminal ? "\033[32m" : "⟦", close = terminal ? "\033[0m" : "⟧";
   const auto size = static_cast<size_t>(std::min(document.size(), kSampleTokens));
   std::string out;
   for (size_t begin = 0, end; begin < size; begin = end) {
     for (end = begin; end < size && document.assistant[end] == document.assistant[begin];) ++end;
-    const std::string text = tokenizer.decode(document.ids.subspan(begin, end - begin), false);
+    const std::string text = encoder.decode(document.ids.subspan(begin, end - begin));
     out += document.assistant[begin] ? open + text + close : text;
   }
   return size < document.ids.size() ? out + " ..." : out;
@@ -156,10 +163,10 @@ std::string coverage_table(const std::vector<Coverage>& all) {
 }
 
 void log_report(const PrepareOptions& options, const PrepareReport& report,
-                const Tokenizer& tokenizer) {
+                const RowEncoder& encoder) {
   if (options.show_sample && !report.train.up_to_date) {
     const TokenShards shards(PreparedData(options.output).train);
-    log_info("sample, supervised text marked:\n" + coloured(shards[0], tokenizer));
+    log_info("sample, supervised text marked:\n" + coloured(shards[0], encoder));
   }
   log_split("train", report.train);
   if (!options.heldout.empty()) log_split("heldout", report.heldout);
@@ -167,17 +174,8 @@ void log_report(const PrepareOptions& options, const PrepareReport& report,
            coverage_table(report.coverage));
 }
 
-}  // namespace
-
-PrepareReport prepare(const PrepareOptions& options) {
-  AERIE_CHECK(!options.train.empty(), "data.train names no file");
-  AERIE_CHECK(options.max_length > 1, "data.max_length is {}: give at least 2", options.max_length);
-  const Tokenizer tokenizer(options.model_dir);
-  const ChatTemplate chat_template(options.model_dir);
-  const MediaProcessors processors = read_media_processors(options.model_dir);
-  const ChatEncoder encoder(tokenizer, chat_template, options.chat, processors);
+PrepareReport prepare_rows(const PrepareOptions& options, const RowEncoder& encoder) {
   const PreparedData places(options.output);
-
   PrepareReport report;
   const SplitJob train{"train", options.train, places.train, options.max_length,
                        options.max_bad_rows};
@@ -187,9 +185,22 @@ PrepareReport prepare(const PrepareOptions& options) {
                            options.max_length, options.max_bad_rows, true};
     report.heldout = prepare_split(heldout, encoder);
   }
-  make_vocabulary(options, tokenizer, encoder.markers(), report);
-  log_report(options, report, tokenizer);
+  make_vocabulary(options, encoder, report);
+  log_report(options, report, encoder);
   return report;
+}
+
+}  // namespace
+
+PrepareReport prepare(const PrepareOptions& options) {
+  AERIE_CHECK(!options.train.empty(), "data.train names no file");
+  AERIE_CHECK(options.max_length > 1, "data.max_length is {}: give at least 2", options.max_length);
+  const Tokenizer tokenizer(options.model_dir);
+  if (const std::optional<SpeechIds> speech = read_speech_ids(options.model_dir))
+    return prepare_rows(options, SpeechEncoder(tokenizer, *speech));
+  const ChatTemplate chat_template(options.model_dir);
+  const MediaProcessors processors = read_media_processors(options.model_dir);
+  return prepare_rows(options, ChatEncoder(tokenizer, chat_template, options.chat, processors));
 }
 
 }  // namespace aerie

@@ -41,7 +41,7 @@ std::string hash_content(const fs::path& file) {
 }
 
 /// Hash of everything that the shards depend on.
-std::string key_of(const SplitJob& job, const ChatEncoder& encoder) {
+std::string key_of(const SplitJob& job, const RowEncoder& encoder) {
   std::string parts =
       fmt::format("{} {} {}", kPipelineVersion, encoder.fingerprint(), job.max_length);
   if (job.keep_domains) parts += " domains";
@@ -66,7 +66,7 @@ void cut(Row& row, int64_t limit) {
   chat.media = media_before(std::move(chat.media), static_cast<int64_t>(size));
 }
 
-void encode_row(Row& row, const ChatEncoder& encoder, int64_t limit) {
+void encode_row(Row& row, const RowEncoder& encoder, int64_t limit) {
   try {
     const Conversation conversation = parse_conversation(row.text, row.directory);
     row.id = conversation.id.empty() ? row.where : conversation.id;
@@ -86,7 +86,7 @@ void encode_row(Row& row, const ChatEncoder& encoder, int64_t limit) {
 /// batch is encoded, a thread of its own writes the one before and reads the one behind.
 class SplitWriter {
  public:
-  SplitWriter(const SplitJob& job, const ChatEncoder& encoder, const fs::path& directory)
+  SplitWriter(const SplitJob& job, const RowEncoder& encoder, const fs::path& directory)
       : job_(job),
         encoder_(encoder),
         shards_(directory),
@@ -201,7 +201,7 @@ class SplitWriter {
   }
 
   const SplitJob& job_;
-  const ChatEncoder& encoder_;
+  const RowEncoder& encoder_;
   ShardWriter shards_;
   Progress progress_;
   size_t input_ = 0;                 // of job_.inputs, being read
@@ -232,7 +232,7 @@ bool is_up_to_date(const fs::path& directory, const std::string& key) {
 
 }  // namespace
 
-SplitReport prepare_split(const SplitJob& job, const ChatEncoder& encoder) {
+SplitReport prepare_split(const SplitJob& job, const RowEncoder& encoder) {
   const std::string key = key_of(job, encoder);
   if (is_up_to_date(job.output, key)) {
     return read_report(job.output / "report.json");

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "data/chat_encoder.h"
 #include "data/prepare.h"
+#include "data/row_encoder.h"
 
 namespace aerie {
 
@@ -19,6 +19,6 @@ struct SplitJob {
 };
 
 /// Writes the shards of a split, or finds them up to date.
-SplitReport prepare_split(const SplitJob& job, const ChatEncoder& encoder);
+SplitReport prepare_split(const SplitJob& job, const RowEncoder& encoder);
 
 }  // namespace aerie

@@ -61,33 +61,6 @@ RaggedLayout build_layout(std::span<Sequence* const> sequences, std::span<const 
   return layout;
 }
 
-/// Rows of prompts whose embedding is not their token's.
-class MediaRows {
- public:
-  /// `begin`: the chunk's first row in the batch.
-  void add(const Sequence& sequence, const Chunk& chunk, int64_t begin) {
-    const EncodedSample& encoded = sequence.request.encoded;
-    if (!encoded.embeds.defined()) return;
-    const int64_t first = chunk.positions.front();
-    const int64_t* all = encoded.embed_rows.const_data_ptr<int64_t>();
-    const int64_t* end = all + encoded.embed_rows.numel();
-    const int64_t* from = std::lower_bound(all, end, first);
-    const int64_t* to = std::lower_bound(all, end, first + chunk.rows());
-    if (from == to) return;
-    embeds_.push_back(encoded.embeds.narrow(0, from - all, to - from));
-    for (; from < to; ++from) rows_.push_back(begin + *from - first);
-  }
-  void put_into(ForwardInput& input) const {
-    if (rows_.empty()) return;
-    input.embeds = at::cat(embeds_);
-    input.embed_rows = to_tensor(rows_, at::kLong);
-  }
-
- private:
-  std::vector<Tensor> embeds_;
-  std::vector<int64_t> rows_;
-};
-
 void move_to(ForwardInput& input, at::Device device) {
   if (device.is_cpu()) return;
   for (Tensor* tensor : {&input.tokens, &input.positions, &input.embed_rows, &input.logit_rows,
@@ -143,7 +116,9 @@ Batch build_batch(std::span<Sequence* const> sequences, std::span<const Chunk> c
   batch.logit_start = {0};
   for (size_t s = 0; s < chunks.size(); ++s) {
     const Chunk& chunk = chunks[s];
-    if (chunk.prompt) media.add(*sequences[s], chunk, batch.row_start.back());
+    if (chunk.prompt) {
+      media.add(*sequences[s], chunk.positions.front(), chunk.rows(), batch.row_start.back());
+    }
     for (const int32_t position : chunk.positions) positions.add(*sequences[s], position);
     for (const int32_t row : chunk.logit_rows) logit_rows.push_back(batch.row_start.back() + row);
     tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
@@ -152,7 +127,10 @@ Batch build_batch(std::span<Sequence* const> sequences, std::span<const Chunk> c
   }
   batch.input.tokens = to_tensor(tokens, at::kLong);
   batch.input.positions = positions.tensor();
-  media.put_into(batch.input);
+  if (!media.empty()) {
+    batch.input.embeds = media.embeds();
+    batch.input.embed_rows = media.rows();
+  }
   if (!logit_rows.empty()) batch.input.logit_rows = to_tensor(logit_rows, at::kLong);
   batch.input.layout = build_layout(sequences, chunks, batch.row_start);
   move_to(batch.input, device);

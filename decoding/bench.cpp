@@ -156,19 +156,20 @@ BenchExample make_example(const TextTarget& target, const Material& material, si
   BenchExample example;
   example.id = material.rows[index].id;
   const Conversation& conversation = material.rows[index].conversation;
-  if (!conversation.tokenised()) {
+  if (conversation.speech) {
+    example.prompt = conversation.speech->text;
+  } else if (!conversation.tokenised()) {
     const Json question = prompt_messages(conversation).back()["content"];
     if (question.is_string()) example.prompt = question.get<std::string>();
   }
   AcceptanceCount count;
   count.add(completion);
   example.acceptance_length = count.length();
-  StreamDecoder stream(true);
-  for (size_t i = 0; i < completion.tokens.size(); ++i) {
-    example.pieces.push_back({stream.push(target.tokenizer, completion.tokens[i]),
-                              i < completion.stats.guessed.size() && completion.stats.guessed[i]});
+  const std::vector<uint8_t>& guessed = completion.stats.guessed;
+  for (std::string& piece : target.pieces(completion.tokens)) {
+    const size_t i = example.pieces.size();
+    example.pieces.push_back({std::move(piece), i < guessed.size() && guessed[i]});
   }
-  example.pieces.push_back({stream.finish(target.tokenizer), false});
   return example;
 }
 

@@ -64,8 +64,10 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
   };
   const bool all = rows.queries.size() == rows.tokens.size();
   const Tensor queries = all ? Tensor() : to_tensor(rows.queries, at::kLong).to(device_);
+  InputEmbeds embeds;
+  if (!rows.media.empty()) embeds = {rows.media.embeds(), rows.media.rows().to(device_)};
   return draft_.step(to_tensor(rows.tokens, at::kLong).to(device_), hidden,
-                     rows.rope.tensor().to(device_), queries, attend);
+                     rows.rope.tensor().to(device_), queries, attend, embeds);
 }
 
 void Eagle3Drafter::observe(std::span<const Observation> observations) {
@@ -104,6 +106,11 @@ void Eagle3Drafter::write(std::span<Track* const> tracks) {
   std::vector<int64_t> newest;  // among the queries
   for (Track* track : tracks) {
     captured.insert(captured.end(), track->captured.begin(), track->captured.end());
+    if (draft_.config().use_input_embeds) {
+      rows.media.add(*track->sequence, track->cached + 1,
+                     static_cast<int64_t>(track->next_tokens.size()),
+                     static_cast<int64_t>(rows.tokens.size()));
+    }
     for (const int32_t& token : track->next_tokens) {
       rows.tokens.push_back(token);
       rows.rope.add(*track->sequence, track->cached);

@@ -44,6 +44,7 @@ class Eagle3Drafter : public Drafter {
     std::vector<int64_t> tokens = {}, slots = {}, queries = {};
     std::vector<int32_t> kv_len = {};
     Tensor pages = {};
+    MediaRows media = {};
   };
   /// A sequence's tree while it grows, and the rows of the last draft step that belong to it.
   struct Branching {

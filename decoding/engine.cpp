@@ -242,10 +242,10 @@ void check_request(const Request& request, const ModelConfig& config) {
               request.max_new_tokens);
   check_sampling(request.sampling, config.vocab);
   for (const int32_t token : request.prompt) {
-    AERIE_CHECK(token >= 0 && token < config.vocab,
+    AERIE_CHECK(token >= 0 && token < config.input_vocab(),
                 "prompt token {} is outside the model's vocabulary of {}: was it made with another "
                 "tokenizer?",
-                token, config.vocab);
+                token, config.input_vocab());
   }
 }
 

@@ -27,6 +27,7 @@ void penalise(std::span<float> logits, const SamplingParams& params, const RowPa
   for (const int32_t id : past.guesses) ++counts[id];
   const float repetition = static_cast<float>(params.repetition_penalty);
   for (const auto& [id, count] : counts) {
+    if (id >= static_cast<int64_t>(logits.size())) continue;  // read, never written
     float& logit = logits[id];
     logit = logit > 0 ? logit / repetition : logit * repetition;
     if (count == 0) continue;

@@ -31,9 +31,11 @@ class Resampler {
   Json summary() const;
 
  private:
+  MediaTokens next_prompt(const Work& work) const;
   Request next_request(const Work& work) const;
   void submit(Engine& engine, Work work);
   void finish_turn(Engine& engine, Work work, const Sequence& sequence);
+  Json answered_row(const Work& work, FinishReason reason) const;
   void finish_row(const Work& work, FinishReason reason);
   void fail_row(const Work& work, const std::string& error);
   std::vector<Request> sizes(const std::vector<PromptRow>& rows) const;
@@ -49,12 +51,16 @@ class Resampler {
   int64_t answered_ = 0, stopped_ = 0, failed_ = 0, tokens_ = 0;
 };
 
-Request Resampler::next_request(const Work& work) const {
+MediaTokens Resampler::next_prompt(const Work& work) const {
   const Conversation& conversation = work.row->conversation;
-  const Json messages = messages_before_answer(conversation, work.answers);
+  if (conversation.speech) return target_.encode_prompt(conversation);
+  return target_.encode(messages_before_answer(conversation, work.answers), conversation.variables);
+}
+
+Request Resampler::next_request(const Work& work) const {
   // Every turn draws from its own stream.
   const std::string id = fmt::format("{}/{}", work.row->id, work.answers.size());
-  Request request = make_request(target_, id, target_.encode(messages, conversation.variables),
+  Request request = make_request(target_, id, next_prompt(work),
                                  {flags_.max_new_tokens, flags_.temperature, flags_.seed, false});
   check_request(request, target_.model->config());
   // A piece of media that cannot be used is this row's failure, not the run's.
@@ -85,14 +91,25 @@ void Resampler::finish_turn(Engine& engine, Work work, const Sequence& sequence)
   }
 }
 
-void Resampler::finish_row(const Work& work, FinishReason reason) {
+Json Resampler::answered_row(const Work& work, FinishReason reason) const {
+  const Conversation& conversation = work.row->conversation;
+  Json row{{"id", work.row->id}};
+  if (conversation.speech) {
+    row.update(speech_row_json(*conversation.speech, target_.speech->codes_of(work.tokens),
+                               to_string(reason)));
+    return row;
+  }
   std::vector<std::string> before(work.answers.begin(), work.answers.end() - 1);
-  Json messages = messages_before_answer(work.row->conversation, before);
+  Json messages = messages_before_answer(conversation, before);
   messages.push_back({{"role", "assistant"}, {"content", work.answers.back()}});
-  Json row{{"id", work.row->id}, {"conversations", std::move(messages)}};
-  for (const auto& [name, value] : work.row->conversation.variables.items()) row[name] = value;
+  row["conversations"] = std::move(messages);
+  for (const auto& [name, value] : conversation.variables.items()) row[name] = value;
   row["finish_reason"] = to_string(reason);
-  output_.append(row);
+  return row;
+}
+
+void Resampler::finish_row(const Work& work, FinishReason reason) {
+  output_.append(answered_row(work, reason));
   ++answered_;
   stopped_ += reason == FinishReason::kStop;
   progress_->update(answered_ + failed_,
@@ -100,8 +117,14 @@ void Resampler::finish_row(const Work& work, FinishReason reason) {
 }
 
 void Resampler::fail_row(const Work& work, const std::string& error) {
-  failures_.append(
-      {{"id", work.row->id}, {"error", error}, {"conversations", work.row->conversation.messages}});
+  const Conversation& conversation = work.row->conversation;
+  Json row{{"id", work.row->id}, {"error", error}};
+  if (conversation.speech) {
+    row["text"] = conversation.speech->text;
+  } else {
+    row["conversations"] = conversation.messages;
+  }
+  failures_.append(row);
   ++failed_;
 }
 
@@ -116,6 +139,11 @@ std::vector<Request> Resampler::sizes(const std::vector<PromptRow>& rows) const 
     for (const Json& message : conversation.messages) {
       length += static_cast<int64_t>(message.dump().size()) / 2 + 16;  // two bytes a token at least
       if (message.at("content").is_array()) length = context;  // media say nothing of theirs
+    }
+    if (const auto& speech = conversation.speech) {
+      length += static_cast<int64_t>(speech->prompt_text.size() + speech->text.size() +
+                                     speech->prompt_speech.size()) +
+                16;
     }
     request.max_new_tokens = std::min(length, context);
     largest.push_back(std::move(request));

@@ -1,6 +1,9 @@
 #include "decoding/sequence.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/stack.h>
+
+#include <algorithm>
 
 namespace aerie {
 
@@ -41,6 +44,21 @@ Tensor RopePositions::tensor() const {
   }
   return at::stack(rows);
 }
+
+void MediaRows::add(const Sequence& sequence, int64_t first, int64_t count, int64_t row) {
+  const EncodedSample& encoded = sequence.request.encoded;
+  if (!encoded.embeds.defined()) return;
+  const int64_t* all = encoded.embed_rows.const_data_ptr<int64_t>();
+  const int64_t* end = all + encoded.embed_rows.numel();
+  const int64_t* from = std::lower_bound(all, end, first);
+  const int64_t* to = std::lower_bound(all, end, first + count);
+  if (from == to) return;
+  embeds_.push_back(encoded.embeds.narrow(0, from - all, to - from));
+  for (; from < to; ++from) rows_.push_back(row + *from - first);
+}
+
+Tensor MediaRows::embeds() const { return at::cat(embeds_); }
+Tensor MediaRows::rows() const { return at::tensor(rows_, at::kLong); }
 
 void encode_media(Sequence& sequence, const TargetModel& target) {
   Request& request = sequence.request;

@@ -112,6 +112,20 @@ class RopePositions {
   bool differ_ = false;
 };
 
+/// Collects rows whose embedding is not their token's.
+class MediaRows {
+ public:
+  /// Tokens [first, first + count) of the sequence are rows `row` and on.
+  void add(const Sequence& sequence, int64_t first, int64_t count, int64_t row);
+  bool empty() const { return rows_.empty(); }
+  Tensor embeds() const;  ///< [M,C]
+  Tensor rows() const;    ///< [M] i64 ascending
+
+ private:
+  std::vector<Tensor> embeds_;
+  std::vector<int64_t> rows_;
+};
+
 /// Takes the sequence's media to the model, if that has not been done. Throws Error as
 /// TargetModel::encode.
 void encode_media(Sequence& sequence, const TargetModel& target);

@@ -103,6 +103,11 @@ void announce(const ServeFlags& flags, const std::string& name, int port, int64_
 void serve_command(const ServeFlags& flags) {
   const EndSignals signals;  // first: threads inherit what is blocked
   const TextTarget target(flags.target, flags.device, flags.dtype);
+  AERIE_CHECK(
+      !target.speech,
+      "--target {}: it speaks, and OpenAI's requests for text cannot carry what it reads: use "
+      "aerie generate",
+      flags.target.string());
   const std::unique_ptr<Decoder> decoder =
       make_decoder(flags.draft.empty() ? "autoregressive" : "eagle3", flags.draft,
                    speculation_of(flags, flags.draft_tokens), *target.model);

@@ -24,26 +24,58 @@ int64_t available_memory() {
   return 0;
 }
 
+std::optional<SpeechEncoder> speech_of(const std::filesystem::path& directory,
+                                       const Tokenizer& tokenizer) {
+  const std::optional<SpeechIds> ids = read_speech_ids(directory);
+  if (!ids) return std::nullopt;
+  return SpeechEncoder(tokenizer, *ids);
+}
+
+std::optional<ChatTemplate> chat_of(const std::filesystem::path& directory, bool speaks) {
+  if (speaks) return std::nullopt;
+  return ChatTemplate(directory);
+}
+
 }  // namespace
 
 TextTarget::TextTarget(const std::filesystem::path& directory, const std::string& device,
                        const std::string& dtype)
     : tokenizer(directory),
-      chat(directory),
+      speech(speech_of(directory, tokenizer)),
+      chat(chat_of(directory, speech.has_value())),
       processors(read_media_processors(directory)),
       model(load_target(directory, parse_device(device), parse_dtype(dtype))) {
-  AERIE_CHECK(tokenizer.vocab_size() <= model->config().vocab,
+  AERIE_CHECK(speech || tokenizer.vocab_size() <= model->config().vocab,
               "{}: the tokenizer has {} ids and the model's embedding {} rows: they belong to "
               "different models",
               directory.string(), tokenizer.vocab_size(), model->config().vocab);
 }
 
 MediaTokens TextTarget::encode(const Json& messages, const Json& variables) const {
-  return encode_prompt_text(tokenizer, processors, chat.render(messages, true, variables).text,
+  AERIE_CHECK(chat, "the target speaks, and takes no messages: give rows of \"text\"");
+  return encode_prompt_text(tokenizer, processors, chat->render(messages, true, variables).text,
                             messages);
 }
 
+std::string TextTarget::decode(std::span<const int32_t> tokens) const {
+  return speech ? speech->decode(tokens) : tokenizer.decode(tokens, true);
+}
+
+std::vector<std::string> TextTarget::pieces(std::span<const int32_t> tokens) const {
+  std::vector<std::string> pieces;
+  StreamDecoder stream(true);
+  for (const int32_t token : tokens) {
+    pieces.push_back(speech ? fmt::format("{} ", token) : stream.push(tokenizer, token));
+  }
+  pieces.push_back(stream.finish(tokenizer));
+  return pieces;
+}
+
 MediaTokens TextTarget::encode_prompt(const Conversation& conversation) const {
+  if (conversation.speech) {
+    AERIE_CHECK(speech, "the target writes text, and a row of \"text\" is one to be spoken");
+    return {speech->encode_prompt(conversation), {}};
+  }
   if (!conversation.tokenised()) {
     return encode(prompt_messages(conversation), conversation.variables);
   }

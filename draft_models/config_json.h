@@ -10,6 +10,9 @@ constexpr const char* kIdsKey = "eagle_aux_hidden_state_layer_ids";
 // What the stamp calls the two ways of counting layers.
 constexpr const char* kAfterLayersName = "residual stream after k layers";
 constexpr const char* kOutputOfName = "output of layer i, 0-based";
+// Keys of the stamp that only some drafts have.
+constexpr const char* kTextVocab = "text_vocab";
+constexpr const char* kInputEmbeds = "use_input_embeds";
 
 /// The captured layers as a file that counts by `ids` writes them.
 std::vector<int64_t> written_ids(const DraftConfig& config, LayerIds ids);

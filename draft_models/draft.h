@@ -64,6 +64,12 @@ struct DraftStep {
   Tensor normed;  ///< [R,C] after it: the head's input
 };
 
+/// What rows read in place of the embedding of their token: the target's features of media.
+struct InputEmbeds {
+  Tensor values;  ///< [M,C]; undefined: no row does
+  Tensor rows;    ///< [M] i64: the rows that they are of; undefined: all
+};
+
 class Eagle3Draft {
  public:
   /// Frozen, for decoding: weights packed in `dtype` on the embedding's device.
@@ -81,9 +87,9 @@ class Eagle3Draft {
   /// tokens, positions [N] i64 ([3,N] where the target's axes differ), hidden [N,C] (g, or the
   /// previous step's hidden). Keys and values are made for every row; queries, MLP and output only
   /// for `rows` [R] i64 (undefined: all): prompts in decoding and unsupervised rows in training
-  /// need no more.
+  /// need no more. `embeds`: what some of the tokens stand for.
   DraftStep step(const Tensor& tokens, const Tensor& hidden, const Tensor& positions,
-                 const Tensor& rows, const Attend& attend) const;
+                 const Tensor& rows, const Attend& attend, const InputEmbeds& embeds = {}) const;
   /// normed [R,C] -> logits over the draft vocabulary [R,W] f32
   Tensor logits(const Tensor& normed) const;
 
@@ -104,6 +110,7 @@ class Eagle3Draft {
 
   Eagle3Draft(DraftConfig config, Tensor embed_weight);
   void read(const Reader& reader);
+  Tensor embed(const Tensor& tokens, const InputEmbeds& embeds) const;
   /// u: the layer's normed input, [N,2C] or [N,C]; residual [N,C] -> the stream behind the layer,
   /// of `rows` only where these are defined.
   Tensor run_layer(const Layer& layer, const Tensor& u, const Tensor& residual,

@@ -16,7 +16,9 @@ namespace fs = std::filesystem;
 
 using config_json::kAfterLayersName;
 using config_json::kIdsKey;
+using config_json::kInputEmbeds;
 using config_json::kOutputOfName;
+using config_json::kTextVocab;
 
 // Of a draft whose body is Qwen3's, as vLLM calls it.
 constexpr const char* kQwen3Architecture = "Eagle3Qwen3ForCausalLM";
@@ -153,6 +155,7 @@ DraftConfig draft_config_for(const ModelConfig& target, int64_t draft_vocab,
           .target_layers = target.layers,
           .vocab = target.vocab,
           .draft_vocab = draft_vocab,
+          .text_vocab = target.text_vocab,
           .max_position = target.max_position,
           .rms_norm_eps = target.rms_norm_eps,
           .rope = target.rope,
@@ -186,10 +189,14 @@ ordered_json config_json::shape(const DraftConfig& config) {
 }
 
 ordered_json config_json::stamp(const DraftConfig& config, LayerIds ids) {
-  return {{"layer_ids", ids == LayerIds::kAfterLayers ? kAfterLayersName : kOutputOfName},
-          {"capture_layers", config.capture_layers},
-          {"target_layers", config.target_layers},
-          {"vocabulary", config.vocabulary_hash}};
+  ordered_json stamp{
+      {"layer_ids", ids == LayerIds::kAfterLayers ? kAfterLayersName : kOutputOfName},
+      {"capture_layers", config.capture_layers},
+      {"target_layers", config.target_layers},
+      {"vocabulary", config.vocabulary_hash}};
+  if (config.text_vocab > 0) stamp[kTextVocab] = config.text_vocab;
+  if (config.use_input_embeds) stamp[kInputEmbeds] = true;
+  return stamp;
 }
 
 std::string draft_config_json(const DraftConfig& config, LayerIds ids, const std::string& dtype) {
@@ -238,6 +245,8 @@ DraftConfig draft_config_from(const HfJson& file, std::optional<LayerIds> ids) {
     const HfJson stamp = file.section("aerie");
     config.target_layers = stamp.require_size("target_layers");
     config.vocabulary_hash = stamp.find<std::string>("vocabulary").value_or("");
+    config.text_vocab = stamp.find<int64_t>(kTextVocab).value_or(0);
+    config.use_input_embeds = stamp.find<bool>(kInputEmbeds).value_or(false);
     const auto ours = stamp.require<std::vector<int64_t>>("capture_layers");
     AERIE_CHECK(ours == config.capture_layers,
                 "{}: \"{}\" means the outputs of layers [{}], but aerie.capture_layers says [{}]: "

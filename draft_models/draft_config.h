@@ -16,6 +16,7 @@ struct DraftConfig {
   int64_t target_hidden = 0;
   int64_t target_layers = 0;           ///< 0: the file does not say
   int64_t vocab = 0, draft_vocab = 0;  ///< V and W
+  int64_t text_vocab = 0;  ///< the target's (ModelConfig): further rows of its embedding
   int64_t max_position = 0;
   double rms_norm_eps = 0;
   RopeConfig rope;
@@ -28,6 +29,8 @@ struct DraftConfig {
   bool fc_norm = false;      ///< EAGLE-3.1: each captured layer is normed before fc
   bool norm_output = false;  ///< EAGLE-3.1: the state is fed back after the final norm
   bool norm_before_residual = false;  ///< the residual stream starts from the normed features
+  /// At media positions the draft reads the target's input embedding, not its placeholder's.
+  bool use_input_embeds = false;
 };
 
 /// How a file counts auxiliary layers. Both name the same layers; only the label differs.

@@ -72,6 +72,7 @@ void check_belongs(const DraftConfig& draft, const ModelConfig& target, const st
                 file, key, ours, theirs);
   };
   same("vocab_size", draft.vocab, target.vocab);
+  same("aerie.text_vocab", draft.text_vocab, target.text_vocab);
   same("target_hidden_size", draft.target_hidden, target.hidden);
   same("hidden_size", draft.hidden, target.hidden);
   if (draft.target_layers > 0) same("aerie.target_layers", draft.target_layers, target.layers);
@@ -94,7 +95,8 @@ LoadedDraft load_draft(DraftFile& file, const DraftConfig& config, const ModelCo
   draft.vocab = read_vocab(file, config, strictness);
   check_hash(config, draft.vocab, where);
   if (file.has("embed_tokens.weight")) {
-    draft.embed = file.take("embed_tokens.weight", {config.vocab, config.hidden}).clone();
+    draft.embed =
+        file.take("embed_tokens.weight", {config.vocab + config.text_vocab, config.hidden}).clone();
   }
   file.finish();
   return draft;

@@ -25,11 +25,11 @@ void check_params(const DraftConfig& config, const DraftParams& params) {
 
 Eagle3Draft::Eagle3Draft(DraftConfig config, Tensor embed_weight)
     : config_(std::move(config)), embed_(std::move(embed_weight)) {
-  AERIE_CHECK(
-      embed_.dim() == 2 && embed_.size(0) == config_.vocab && embed_.size(1) == config_.hidden,
-      "the draft needs an embedding [{},{}]; the target's is [{}]: the draft was made for "
-      "another target",
-      config_.vocab, config_.hidden, fmt::join(embed_.sizes(), ","));
+  const int64_t rows = config_.vocab + config_.text_vocab;
+  AERIE_CHECK(embed_.dim() == 2 && embed_.size(0) == rows && embed_.size(1) == config_.hidden,
+              "the draft needs an embedding [{},{}]; the target's is [{}]: the draft was made for "
+              "another target",
+              rows, config_.hidden, fmt::join(embed_.sizes(), ","));
   rope_ = make_rope_table(config_.rope, config_.head_dim, config_.max_position, embed_.device());
   rope_axes_ = rope_axes(config_.rope, config_.head_dim).to(embed_.device());
 }
@@ -142,10 +142,18 @@ Tensor Eagle3Draft::run_layer(const Layer& layer, const Tensor& u, const Tensor&
   return after_attention + mlp;
 }
 
+Tensor Eagle3Draft::embed(const Tensor& tokens, const InputEmbeds& embeds) const {
+  if (embeds.values.defined() && !embeds.rows.defined()) return embeds.values;
+  Tensor rows = ops::embedding(tokens, embed_);
+  if (!embeds.values.defined()) return rows;
+  return rows.index_copy_(0, embeds.rows, embeds.values.to(rows.scalar_type()));
+}
+
 DraftStep Eagle3Draft::step(const Tensor& tokens, const Tensor& hidden, const Tensor& positions,
-                            const Tensor& rows, const Attend& attend) const {
+                            const Tensor& rows, const Attend& attend,
+                            const InputEmbeds& embeds) const {
   const double eps = config_.rms_norm_eps;
-  const Tensor embedded = ops::embedding(tokens, embed_);
+  const Tensor embedded = embed(tokens, embeds);
   const Tensor features = ops::rms_norm(hidden, hidden_norm_, eps);
   Tensor u = at::cat({ops::rms_norm(embedded, layers_[0].input_norm, eps), features}, 1);
   Tensor stream = config_.norm_before_residual ? features : hidden;

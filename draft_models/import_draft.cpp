@@ -93,7 +93,8 @@ HfJson adapted(const HfJson& written, bool speculators, const DraftFile& file,
   config[kIdsKey] = ids;
   config["aerie"] = {{"layer_ids", config_json::kOutputOfName},
                      {"capture_layers", ids},
-                     {"target_layers", target.layers}};
+                     {"target_layers", target.layers},
+                     {config_json::kTextVocab, target.text_vocab}};
   return HfJson(std::move(config), written.where());
 }
 

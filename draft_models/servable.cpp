@@ -21,6 +21,10 @@ constexpr Variant kVariants[] = {
      false},
     {"draft.norm_before_residual", [](const DraftConfig& c) { return c.norm_before_residual; },
      true, false, true, true},
+    {"draft.use_input_embeds", [](const DraftConfig& c) { return c.use_input_embeds; }, true, true,
+     true, false},
+    {"a target that speaks", [](const DraftConfig& c) { return c.text_vocab > 0; }, true, true,
+     true, false},
 };
 
 bool holds(const Variant& variant, const std::string& engine) {
@@ -31,6 +35,13 @@ bool holds(const Variant& variant, const std::string& engine) {
 }
 
 }  // namespace
+
+std::string fed_otherwise(const DraftConfig& config) {
+  if (!config.use_input_embeds) return "";
+  return "draft.use_input_embeds: this draft was trained on the features of images and audio, and "
+         "serving engines feed it the placeholder's embedding there: outputs stay right, fewer "
+         "tokens are accepted; aerie generate and bench feed it as it was trained";
+}
 
 void check_servable(const DraftConfig& config, const std::string& engine) {
   for (const Variant& variant : kVariants) {

@@ -11,4 +11,8 @@ namespace aerie {
 /// a draft without a word and only accept fewer tokens.
 void check_servable(const DraftConfig& config, const std::string& engine);
 
+/// What no serving engine feeds a draft of this form as it was trained, and what follows; "" if
+/// they all do.
+std::string fed_otherwise(const DraftConfig& config);
+
 }  // namespace aerie

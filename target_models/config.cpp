@@ -132,6 +132,10 @@ ModelConfig read_model_config(const fs::path& directory) {
       fs::is_directory(directory),
       "{} is no directory: give a Hugging Face model directory (config.json, *.safetensors)",
       directory.string());
+  AERIE_CHECK(fs::exists(directory / "config.json") || !fs::exists(directory / "cosyvoice3.yaml"),
+              "{} is CosyVoice 3 as it is published: scripts/convert_cosyvoice3.py makes a Hugging "
+              "Face directory of its language model",
+              directory.string());
   ModelConfig config = model_config_from(HfJson::read(directory / "config.json"));
   config.eos_tokens = with_generation_config(std::move(config.eos_tokens), directory);
   return config;

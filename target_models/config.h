@@ -54,7 +54,11 @@ struct ModelConfig {
   std::string model_type;    ///< as in config.json: "llama", "qwen2", "qwen3_moe"
   std::string architecture;  ///< architectures[0]
   int64_t layers = 0, hidden = 0, intermediate = 0;
-  int64_t heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t vocab = 0;  ///< V: ids that are written, the logits' width
+  /// Ids of a text that is read and never written, by targets that speak: text id i is token
+  /// vocab + i. 0: the target writes what it reads.
+  int64_t text_vocab = 0;
   int64_t max_position = 0;
   double rms_norm_eps = 0;
   RopeConfig rope;
@@ -67,6 +71,9 @@ struct ModelConfig {
   /// Stands for a token that diffusion has not decided yet (mask_token_id); never generated.
   /// -1: the model has none.
   int64_t mask_token = -1;
+
+  /// Rows of the embedding: ids that a prompt may hold.
+  int64_t input_vocab() const { return vocab + text_vocab; }
 };
 
 class HfJson;

@@ -97,7 +97,7 @@ class DenseModel final : public TargetModel {
   Tensor rope_axes_;  // [D/2] i64
   std::vector<DenseLayer> layers_;
   Tensor final_norm_;              // [C]
-  Tensor embed_;                   // [V,C], a view on the file where its type fits
+  Tensor embed_;                   // [input_vocab,C], a view on the file where its type fits
   Tensor head_view_;               // [V,C], a view on the file, for head_rows
   ops::LinearWeight head_;         // [V,C] packed
   std::optional<LastLayer> last_;  // views on the file
@@ -130,8 +130,8 @@ DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& pl
 void DenseModel::load_vocabulary(ParamStore& store) {
   const std::string embed = "model.embed_tokens.weight";
   const std::string head = config_.tied_head ? embed : "lm_head.weight";
-  embed_ =
-      store.take(embed, {config_.vocab, config_.hidden}).to(placement_.device, placement_.dtype);
+  embed_ = store.take(embed, {config_.input_vocab(), config_.hidden})
+               .to(placement_.device, placement_.dtype);
   head_view_ = store.take(head, {config_.vocab, config_.hidden});
   head_ = ops::pack_linear(config_.tied_head ? embed_
                                              : head_view_.to(placement_.device, placement_.dtype));

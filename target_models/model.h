@@ -57,7 +57,7 @@ class TargetModel {
   virtual EncodedSample encode(const PackedTokens& documents) const;
   virtual ForwardOutput forward(const ForwardInput& input) const = 0;
   virtual const ModelConfig& config() const = 0;
-  virtual const Tensor& embed_weight() const = 0;     ///< [V,C], shared with the draft
+  virtual const Tensor& embed_weight() const = 0;     ///< [input_vocab,C], shared with the draft
   virtual const ops::LinearWeight& head() const = 0;  ///< [V,C], teacher logits
   /// Rows `ids` [W] i64 of the head, [W,C]: what a draft's head starts from and is distilled
   /// against.

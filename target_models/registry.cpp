@@ -4,6 +4,7 @@
 #include "target_models/audio_qwen2.h"
 #include "target_models/gemma3.h"
 #include "target_models/moe.h"
+#include "target_models/speech_cosyvoice3.h"
 #include "target_models/vision_qwen2_5.h"
 
 namespace aerie {
@@ -29,6 +30,10 @@ constexpr Family kFamilies[] = {
      .head_dim_from_hidden = true,
      .text_defaults = kQwen2AudioText,
      .make = make_qwen2_audio},
+    {.model_type = "cosyvoice3",  // speaks
+     .qkv_bias = true,
+     .head_dim_from_hidden = true,
+     .read = read_cosyvoice3},
 };
 
 }  // namespace

@@ -105,7 +105,7 @@ const Tensor& weight_named(const NamedTensors& weights, const std::string& name)
 ModelConfig trainable_config(const fs::path& directory) {
   ModelConfig config = read_model_config(directory);
   AERIE_CHECK(config.moe.experts == 0 && !config.gemma.on && config.rope.axes() == 1 &&
-                  config.qk_norm != QkNorm::kAfterRope,
+                  config.qk_norm != QkNorm::kAfterRope && config.text_vocab == 0,
               "{}: targets of model_type \"{}\" cannot be trained yet: llama, qwen2 and qwen3 can",
               (directory / "config.json").string(), config.model_type);
   return config;

@@ -17,6 +17,7 @@ namespace {
 ModelConfig target_described_by(const DraftConfig& draft) {
   ModelConfig target;
   target.vocab = draft.vocab;
+  target.text_vocab = draft.text_vocab;
   target.hidden = draft.target_hidden;
   target.layers = draft.target_layers > 0 ? draft.target_layers : draft.capture_layers.back() + 1;
   return target;
@@ -35,8 +36,9 @@ LoadedDraft read_any_draft(const fs::path& place, std::optional<LayerIds> ids) {
   return load_draft(place, target_described_by(read_draft_config(place, ids)), ids);
 }
 
-Tensor probe_logits(const DraftConfig& config, const DraftParams& params) {
+Tensor probe_logits(DraftConfig config, const DraftParams& params) {
   const at::NoGradGuard no_grad;
+  config.text_vocab = 0;  // the probe holds nothing to be said
   const int64_t rows = std::min<int64_t>(16, config.max_position);
   at::Generator random = at::detail::createCPUGenerator(1);
   const auto normal = [&](at::IntArrayRef shape) {

@@ -16,6 +16,6 @@ LoadedDraft read_any_draft(const std::filesystem::path& place, std::optional<Lay
 LoadedDraft check_draft(const std::filesystem::path& place, std::optional<LayerIds> ids);
 
 /// Logits of a fixed random prompt in bf16: rows attend causally, as in decoding. -> [N,W]
-Tensor probe_logits(const DraftConfig& config, const DraftParams& params);
+Tensor probe_logits(DraftConfig config, const DraftParams& params);
 
 }  // namespace aerie

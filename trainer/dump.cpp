@@ -47,7 +47,7 @@ DumpReport dump(const TargetModel& target, const std::vector<int64_t>& capture_l
     report.there += static_cast<int64_t>(documents.size()) - missing;
     if (missing > 0) {
       Stopwatch forward;
-      const TrainBatch batch = run_target(target, capture_layers, packed);
+      const TrainBatch batch = run_target(target, capture_layers, packed, writer.format().embeds);
       report.target_seconds += forward.lap();
       add_missing(batch, documents, writer, report);
     }

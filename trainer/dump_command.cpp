@@ -78,8 +78,8 @@ bool dump_split(const RunConfig& config, const DumpFlags& flags, const DraftConf
 void dump_part(const RunConfig& config, const DumpFlags& flags, Ranks& ranks,
                const RankPlace& place) {
   const ModelConfig model = read_model_config(config.target.path);
-  const DraftConfig draft =
-      draft_config_for(model, config.draft.vocab_size, config.draft.layer_ids);
+  DraftConfig draft = draft_config_for(model, config.draft.vocab_size, config.draft.layer_ids);
+  draft.use_input_embeds = config.draft.use_input_embeds;
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   prepare_in_turns(ranks, place, prepare_options(config));
   const std::vector<SplitPlace> splits = split_places(config);

@@ -77,6 +77,8 @@ LlamaCppTarget llama_cpp_target_of(const Source& source, const ExportFlags& flag
 void write(const Source& source, const ExportFlags& flags) {
   const auto& [config, params, vocab, origin, target, draft_tokens] = source;
   check_servable(config, flags.format);
+  const std::string unlike = fed_otherwise(config);
+  if (!unlike.empty()) log_warning(unlike);
   if (flags.format == "gguf") {
     save_gguf_draft(flags.output, config, params, vocab, llama_cpp_target_of(source, flags));
   } else if (flags.format == "speculators") {

@@ -23,6 +23,9 @@ struct TrainBatch {
   std::vector<std::string> documents;  ///< [S] names in the data, for messages
   int64_t epoch = 0;
   std::vector<std::string> domains = {};  ///< [S] of the documents; empty: the data name none
+  /// [N,C] what the target read: its tokens' embeddings, and the features of media in their rows.
+  /// Undefined where the draft reads its tokens' alone.
+  Tensor embeds = {};
 };
 
 class HiddenStateSource {

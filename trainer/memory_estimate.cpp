@@ -23,7 +23,7 @@ int64_t target_parameters(const ModelConfig& t) {
 /// The table of embeddings is a view on the file: what is looked up becomes resident, and of an
 /// untied model the head's own view besides.
 int64_t embedding_bytes(const ModelConfig& t, const DraftConfig& d, int64_t element) {
-  return std::min(t.vocab, 4 * d.draft_vocab) * t.hidden * element;
+  return std::min(t.input_vocab(), 4 * d.draft_vocab) * t.hidden * element;
 }
 
 /// What autograd keeps of one training row at one depth (draft_models/eagle3.cpp), in elements:

@@ -6,15 +6,17 @@
 
 namespace aerie {
 
-/// A batch of `packed` documents without names and epoch. `capture_layers` are 0-based.
+/// A batch of `packed` documents without names and epoch. `capture_layers` are 0-based;
+/// `with_embeds`: keeps what the target read.
 TrainBatch run_target(const TargetModel& target, const std::vector<int64_t>& capture_layers,
-                      const PackedTokens& packed);
+                      const PackedTokens& packed, bool with_embeds = false);
 
 class OnlineSource : public HiddenStateSource {
  public:
   /// References outlive the source. `epochs` 0: endless.
   OnlineSource(const TargetModel& target, std::vector<int64_t> capture_layers,
-               const TokenShards& shards, const PackOptions& packing, int64_t epochs);
+               const TokenShards& shards, const PackOptions& packing, int64_t epochs,
+               bool with_embeds = false);
 
   std::optional<TrainBatch> next() override;
   std::string cursor() const override { return packs_.cursor(); }
@@ -25,6 +27,7 @@ class OnlineSource : public HiddenStateSource {
   const TargetModel& target_;
   std::vector<int64_t> capture_layers_;
   PackSequence packs_;
+  bool with_embeds_;
 };
 
 }  // namespace aerie

@@ -119,6 +119,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   add("draft.fc_norm", config.draft.fc_norm, plain.draft.fc_norm);
   add("draft.norm_before_residual", config.draft.norm_before_residual,
       plain.draft.norm_before_residual);
+  add("draft.use_input_embeds", config.draft.use_input_embeds, plain.draft.use_input_embeds);
   add("train.objective", train.objective, plain.train.objective);
   add("train.block", train.block, plain.train.block);
   add("train.ar_weight", train.ar_weight, plain.train.ar_weight);

@@ -49,7 +49,8 @@ RunSource::RunSource(const RunConfig& config, Split split, const DraftConfig& dr
               "hidden_states.mode offline",
               share.ranks);
   if (mode == "online") {
-    source_ = std::make_unique<OnlineSource>(target, draft.capture_layers, shards, packing, epochs);
+    source_ = std::make_unique<OnlineSource>(target, draft.capture_layers, shards, packing, epochs,
+                                             draft.use_input_embeds);
     return;
   }
   const StoreFacts facts = store_facts(config, draft, target.dtype(), shards.key());

@@ -43,13 +43,14 @@ HiddenFormat hidden_format(const RunConfig& config, const DraftConfig& draft,
   format.dtype = dtype;
   format.int8 = config.hidden_states.precision == "int8";
   format.compression = config.hidden_states.compression;
+  format.embeds = draft.use_input_embeds;
   return format;
 }
 
 StoreFacts store_facts(const RunConfig& config, const DraftConfig& draft, at::ScalarType dtype,
                        const std::string& data_key) {
   const fs::path& target = config.target.path;
-  return {
+  StoreFacts facts{
       {"target.path (its config.json)", hash_of_files(target, {"config.json"})},
       {"target.path (its weights)", sample_weights(target)},
       {"target.path (its tokenizer and chat template)",
@@ -63,6 +64,9 @@ StoreFacts store_facts(const RunConfig& config, const DraftConfig& draft, at::Sc
       {"--dtype", c10::toString(dtype)},
       {"hidden_states.precision", config.hidden_states.precision},
   };
+  // A store without them says nothing, as older ones.
+  if (draft.use_input_embeds) facts["draft.use_input_embeds"] = "stored";
+  return facts;
 }
 
 std::string sample_weights(const fs::path& directory) {

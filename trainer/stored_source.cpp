@@ -67,19 +67,23 @@ bool StoredSource::readable(const std::vector<DocumentRows>& documents) {
 TrainBatch StoredSource::from_store(const Ahead& ahead) const {
   const PackedTokens& packed = ahead.tokens;
   check_tokens(*ahead.rows, packed, store_);
-  return {packed.tokens,
-          packed.media.empty() ? packed.positions : ahead.rows->positions.to(at::kLong).t(),
-          packed.q_start,
-          packed.loss_mask,
-          ahead.rows->aux.to(device_),
-          ahead.rows->last.to(device_),
-          packed.max_len,
-          {},
-          0};
+  TrainBatch batch{
+      packed.tokens,
+      packed.media.empty() ? packed.positions : ahead.rows->positions.to(at::kLong).t(),
+      packed.q_start,
+      packed.loss_mask,
+      ahead.rows->aux.to(device_),
+      ahead.rows->last.to(device_),
+      packed.max_len,
+      {},
+      0};
+  if (ahead.rows->embeds.defined()) batch.embeds = ahead.rows->embeds.to(device_);
+  return batch;
 }
 
 TrainBatch StoredSource::from_target(const Ahead& ahead) {
-  TrainBatch batch = run_target(on_miss_->target, on_miss_->capture_layers, ahead.tokens);
+  TrainBatch batch =
+      run_target(on_miss_->target, on_miss_->capture_layers, ahead.tokens, store_.format().embeds);
   const HiddenRows rows = to_hidden_rows(batch);
   int64_t begin = 0;
   for (const DocumentRows& document : ahead.documents) {
@@ -143,9 +147,12 @@ void check_complete(const HiddenStore& store, const std::vector<DocumentRows>& w
 
 HiddenRows to_hidden_rows(const TrainBatch& batch) {
   const Tensor positions = batch.positions.to(at::kInt);
-  return {batch.tokens.to(at::kInt), batch.loss_mask.to(at::kByte),
-          positions.dim() == 1 ? positions : positions.t(), batch.captured.cpu(),
-          batch.last_hidden.cpu()};
+  return {batch.tokens.to(at::kInt),
+          batch.loss_mask.to(at::kByte),
+          positions.dim() == 1 ? positions : positions.t(),
+          batch.captured.cpu(),
+          batch.last_hidden.cpu(),
+          batch.embeds.defined() ? batch.embeds.cpu() : batch.embeds};
 }
 
 }  // namespace aerie

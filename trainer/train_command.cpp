@@ -70,6 +70,7 @@ DraftConfig new_draft_config(const RunConfig& config, const ModelConfig& target)
   draft.fc_norm = section.fc_norm;
   draft.norm_output = section.norm_output;
   draft.norm_before_residual = section.norm_before_residual;
+  draft.use_input_embeds = section.use_input_embeds;
   return draft;
 }
 
@@ -203,6 +204,10 @@ void run_task(const Task& task) {
   const std::optional<LoadedDraft> initial = initial_draft(config, from);
   const DraftConfig draft = initial ? initial->config : new_draft_config(config, target);
   check_servable(draft, config.draft.serve_with);
+  const std::string unlike = fed_otherwise(draft);
+  AERIE_CHECK(unlike.empty() || config.draft.serve_with == "any",
+              "{}. Leave draft.serve_with ({}) out, or draft.use_input_embeds", unlike,
+              config.draft.serve_with);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   if (flags.dry_run && !has_weights(config.target.path)) {
     return dry_run_from_shapes(config, target, draft, dtype);

@@ -3,6 +3,7 @@
 #include <ATen/ops/arange.h>
 
 #include <cmath>
+#include <utility>
 
 #include "common/error.h"
 #include "trainer/keep_rows.h"
@@ -19,6 +20,7 @@ struct DepthCall {
   UnrollPlan::Depth depth;
   Tensor q_start;  // of the base rows
   double scale;
+  Tensor embeds;  // [B,C] what base rows read at depth 0; undefined: their tokens
 
   size_t layers() const { return static_cast<size_t>(draft->config().layers); }
 };
@@ -55,7 +57,8 @@ Tensors run_depth(const DepthCall& call, const Tensors& in) {
                               call.scale);
   };
   const Tensor rows = depths == 0 ? depth.rows : Tensor();
-  DraftStep step = call.draft->step(depth.tokens, in[0], depth.positions, rows, attend);
+  DraftStep step =
+      call.draft->step(depth.tokens, in[0], depth.positions, rows, attend, {call.embeds, {}});
   out[0] = std::move(step.hidden);
   out[1] = std::move(step.normed);
   return out;
@@ -66,8 +69,12 @@ Tensors unroll(const Eagle3Draft& draft, const TrainBatch& batch, const UnrollPl
                bool recompute) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(draft.config().head_dim));
   Tensors state{draft.fuse(batch.captured.index_select(0, plan.base_rows))}, normed;
+  // Behind depth 0 only what the assistant wrote is read, and that is tokens. Row t reads what
+  // stands at t + 1, which every base row has.
+  Tensor embeds =
+      batch.embeds.defined() ? batch.embeds.index_select(0, plan.base_rows + 1) : Tensor();
   for (const UnrollPlan::Depth& depth : plan.depths) {
-    const DepthCall call{&draft, depth, plan.q_start, scale};
+    const DepthCall call{&draft, depth, plan.q_start, scale, std::exchange(embeds, {})};
     if (depth.survivors.defined()) {  // base keys and values are everybody's
       for (size_t i = 0; i < state.size(); ++i) {
         if (i == 0 || i > 2 * call.layers()) state[i] = keep_rows(state[i], depth.survivors);

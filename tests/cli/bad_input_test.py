@@ -44,7 +44,8 @@ class Data(ProgramTest):
         self.assert_error(r"train\.jsonl has no rows: give a file of JSON lines", *self.prepare(""))
 
     def test_rows_that_are_not_conversations(self):
-        self.assert_error(r"train\.jsonl:1: unknown form: expected conversations, messages", *self.prepare('{"id": 1, "text": "hello"}\n' * 5))
+        self.assert_error(r"train\.jsonl:1: unknown form: expected conversations, messages", *self.prepare('{"id": 1, "question": "hello"}\n' * 5))
+        self.assert_error(r"train\.jsonl:1: the target writes text: a row of \"text\" is one to be spoken", *self.prepare('{"id": 1, "text": "hello"}\n' * 5))
 
     def test_rows_that_are_not_json(self):
         self.assert_error(r"train\.jsonl:1: not JSON", *self.prepare("hello\n" * 5))

@@ -60,29 +60,36 @@ class Pipeline(ProgramTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done
 
-    def run_all(self, model: str):
+    def run_all(self, model: str, *settings: str):
         self.put("run.yaml", RUN.format(target=GOLDEN / "models" / model))
         self.put("train.jsonl", self.rows(model, 18))
         self.put("heldout.jsonl", self.rows(model, 4))
         for command in ("prepare", "dump", "train"):
-            self.command(command, "--config", "run.yaml")
+            self.command(command, "--config", "run.yaml", *(a for s in settings for a in ("--set", s)))
         report = json.loads((self.directory / "run/data/train/report.json").read_text())
         self.assertEqual(report["documents"], 18)
         info = json.loads(self.aerie("info", "store", "--json").stdout)
         self.assertEqual(info["documents"], 18)
-        self.command("export", "--checkpoint", "run/best", "--output", "draft")
+        exported = self.command("export", "--checkpoint", "run/best", "--output", "draft")
         self.command("bench", "--target", GOLDEN / "models" / model, "--draft", "draft", "--input", "heldout.jsonl",
                      "--output", "bench", "--draft-tokens", "2", "--max-new-tokens", "12", "--ignore-eos")
         runs = json.loads((self.directory / "bench/bench.json").read_text())["runs"]
         self.assertEqual([r["tokens"] for r in runs], [4 * 12] * len(runs))
         self.assertTrue(all(r["identical_outputs"] for r in runs))
         self.assertEqual({r["decoder"] for r in runs}, {"autoregressive", "eagle3"})
+        return exported.stderr
 
     def test_vision(self):
         self.run_all("qwen2_5_vl")
 
     def test_speech(self):
-        self.run_all("qwen2_audio")
+        self.assertNotIn("serving engines feed it", self.run_all("qwen2_audio"))
+
+    def test_features_in_place_of_placeholders(self):
+        warning = self.run_all("qwen2_audio", "draft.use_input_embeds=true")
+        self.assertIn("serving engines feed it the placeholder's embedding", warning)
+        config = json.loads((self.directory / "draft/config.json").read_text())
+        self.assertTrue(config["aerie"]["use_input_embeds"])
 
 
 class BadMedia(ProgramTest):

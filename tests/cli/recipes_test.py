@@ -37,6 +37,12 @@ SHAPES["qwen2-audio-7b"] = {  # its text_config leaves out what is Qwen2's defau
     "text_config": {"model_type": "qwen2", "intermediate_size": 11008, "rms_norm_eps": 1e-05, "rope_theta": 10000,
                     "max_position_embeddings": 8192, "sliding_window": 32768, "use_sliding_window": False,
                     "vocab_size": 156032, "bos_token_id": 151643, "eos_token_id": 151645}}
+SHAPES["cosyvoice3-0.5b"] = {  # as scripts/convert_cosyvoice3.py writes it
+    "architectures": ["CosyVoice3LM"], "model_type": "cosyvoice3", "hidden_act": "silu", "hidden_size": 896,
+    "intermediate_size": 4864, "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "tie_word_embeddings": False, "max_position_embeddings": 32768,
+    "use_sliding_window": False, "sliding_window": 32768, "vocab_size": 6761, "speech_token_size": 6561,
+    "text_vocab_size": 151936, "eos_token_id": list(range(6561, 6761))}
 SHAPES["llama-3.1-8b-offline"] = SHAPES["llama-3.1-8b"]
 
 

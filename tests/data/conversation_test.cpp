@@ -50,7 +50,7 @@ TEST(Conversation, BadRowsHaveAReason) {
   const std::pair<const char*, const char*> rows[] = {
       {"{\"messages\": [", "not JSON"},
       {"\"text\"", "unknown form"},
-      {"{\"text\": \"x\"}", "unknown form"},
+      {"{\"question\": \"x\"}", "unknown form"},
       {R"({"messages": 3})", "unknown form"},
       {R"({"messages": []})", "empty conversation"},
       {R"({"messages": [{"content": "x"}]})", "a message has no role"},

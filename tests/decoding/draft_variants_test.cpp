@@ -5,6 +5,7 @@
 #include <set>
 
 #include "decoding/page_table.h"
+#include "decoding/text_target.h"
 #include "tests/decoding/test_drafts.h"
 #include "tests/testing.h"
 
@@ -37,7 +38,7 @@ TestDraft draft_of(const TargetModel& target, const Variant& variant) {
 
 /// The chain that training's form of the draft says, behind the last row of the prompt.
 Tokens training_chain(const TestDraft& draft, const TargetModel& target, const Tensor& captured,
-                      const Tensor& next_tokens) {
+                      const Tensor& next_tokens, const Tensor& next_embeds = {}) {
   const Eagle3Draft model = draft.make(target);
   const int64_t n = captured.size(0);
   const auto layers = static_cast<size_t>(draft.config.layers);
@@ -58,7 +59,8 @@ Tokens training_chain(const TestDraft& draft, const TargetModel& target, const T
                                 {k_all.begin() + 1, k_all.end()}, {v_all.begin() + 1, v_all.end()},
                                 scale);
     };
-    const DraftStep step = model.step(tokens, hidden, positions, {}, attend);
+    const InputEmbeds embeds{k == 0 ? next_embeds : Tensor(), {}};
+    const DraftStep step = model.step(tokens, hidden, positions, {}, attend, embeds);
     const int64_t row = step.normed.size(0) - 1;
     const int64_t id = model.logits(step.normed.narrow(0, row, 1)).argmax().item<int64_t>();
     chain.push_back(static_cast<int32_t>(draft.vocab.draft_to_target[id].item<int64_t>()));
@@ -71,12 +73,13 @@ Tokens training_chain(const TestDraft& draft, const TargetModel& target, const T
 
 /// The chain that the drafter guesses for the same prompt, observed in pieces of `piece` rows.
 Tokens drafted_chain(const TestDraft& draft, const TargetModel& target, const Tensor& captured,
-                     const Tokens& text, int64_t piece) {
+                     const Tokens& text, int64_t piece, const EncodedSample& encoded = {}) {
   Eagle3Drafter drafter(draft.make(target), draft.vocab, target.dtype(), target.device());
   PageTable pages(16);
   Sequence sequence;
   sequence.id = 3;
   sequence.tokens = text;
+  sequence.request.encoded = encoded;
   drafter.attach(pages.total());
   EXPECT_TRUE(pages.reserve(sequence, static_cast<int64_t>(text.size()) + kDepths));
   const int64_t n = captured.size(0);
@@ -129,6 +132,46 @@ TEST(DraftVariants, GuessWhatTrainingComputes) {
     chains.insert(expected);
   }
   EXPECT_GE(chains.size(), 5u) << "the variants hardly matter: the test shows nothing";
+}
+
+/// With draft.use_input_embeds the draft reads the features of a prompt's audio, wherever the
+/// prompt is cut; without, the placeholders.
+TEST(DraftVariants, ReadTheFeaturesThatThePromptsAudioHas) {
+  const TextTarget target(testing::golden_dir() / "models/qwen2_audio", "cpu", "float32");
+  const MediaTokens prompt =
+      target.encode_prompt(parse_conversation(R"({"messages": [{"role": "user", "content": [
+        {"type": "audio", "audio": "speech.flac"}, {"type": "text", "text": "What is it?"}]}]})",
+                                              testing::golden_dir() / "audio"));
+  const auto n = static_cast<int64_t>(prompt.ids.size());
+  const PackedTokens packed = pack_document(prompt.ids, prompt.media);
+  const EncodedSample encoded = target.model->encode(packed);
+  ForwardInput input;
+  input.tokens = packed.tokens;
+  input.positions = encoded.positions;
+  input.embeds = encoded.embeds;
+  input.embed_rows = encoded.embed_rows;
+  input.layout.q_start = packed.q_start;
+  input.layout.max_q = input.layout.max_kv = n;
+  input.capture_layers = kTwoLayers;
+  const Tensor captured = target.model->forward(input).captured;
+  Tokens text = prompt.ids;
+  text.push_back(5);
+  const Tensor next_ids = at::tensor(text, at::kInt).to(at::kLong).narrow(0, 1, n);
+  // Row i reads what stands at i + 1.
+  const Tensor next_embeds = target.model->embed_weight()
+                                 .index_select(0, next_ids)
+                                 .index_copy(0, encoded.embed_rows - 1, encoded.embeds);
+
+  const Variant variant{"features", [](DraftConfig& c) { c.use_input_embeds = true; }};
+  TestDraft draft = draft_of(*target.model, variant);
+  const Tokens expected = training_chain(draft, *target.model, captured, next_ids, next_embeds);
+  for (const int64_t piece : {n, int64_t{7}, int64_t{40}})
+    EXPECT_EQ(drafted_chain(draft, *target.model, captured, text, piece, encoded), expected);
+
+  draft.config.use_input_embeds = false;
+  const Tokens blind = training_chain(draft, *target.model, captured, next_ids);
+  EXPECT_EQ(drafted_chain(draft, *target.model, captured, text, n, encoded), blind);
+  EXPECT_NE(blind, expected) << "the features hardly matter: the test shows nothing";
 }
 
 }  // namespace

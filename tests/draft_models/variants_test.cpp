@@ -122,6 +122,29 @@ TEST(DraftVariants, ImportFindsTheLayersAndTheBodyByTheirTensors) {
   expect_same(import_draft(directory, target_config(), {}), config, params);
 }
 
+TEST(DraftVariants, TheStampKeepsWhatOnlySomeDraftsHave) {
+  const Scratch scratch;
+  DraftConfig config = config_of(kVariants[0]);
+  const DraftParams params = init_draft(config, {}, 5);
+  save_draft(scratch / "plain", config, params, every_second_id());
+  const json plain = json::parse(read_file(scratch / "plain/config.json"));
+  EXPECT_FALSE(plain.at("aerie").contains("text_vocab"));
+  EXPECT_FALSE(plain.at("aerie").contains("use_input_embeds"));
+  config.text_vocab = 12;
+  config.use_input_embeds = true;
+  save_draft(scratch / "draft", config, params, every_second_id());
+  ModelConfig target = target_config();
+  target.text_vocab = 12;
+  const DraftConfig read = load_draft(scratch / "draft", target).config;
+  EXPECT_EQ(read.text_vocab, 12);
+  EXPECT_TRUE(read.use_input_embeds);
+  EXPECT_THAT(error_of([&] { load_draft(scratch / "draft", target_config()); }),
+              HasSubstr("\"aerie.text_vocab\" is 12, and the target's is 0"));
+  EXPECT_THAT(error_of([&] { check_servable(read, "gguf"); }), HasSubstr("draft.use_input_embeds"));
+  EXPECT_THAT(fed_otherwise(read), HasSubstr("features of images and audio"));
+  EXPECT_EQ(fed_otherwise(config_of(kVariants[0])), "");
+}
+
 TEST(Servable, NamesTheOptionAndWhoCanServeIt) {
   const auto refusal = [](const Variant& variant, const std::string& engine) {
     return error_of([&] { check_servable(config_of(variant), engine); });

@@ -44,6 +44,21 @@ TEST_F(ConfigTest, TransformersFiveStyle) {
   EXPECT_FALSE(config.qkv_bias);
 }
 
+TEST_F(ConfigTest, TextIdsFollowThoseOfSpeech) {
+  const ModelConfig config = read_model_config(golden_dir() / "models/cosyvoice3");
+  EXPECT_EQ(config.vocab, 96);
+  EXPECT_EQ(config.text_vocab, 264);
+  EXPECT_EQ(config.input_vocab(), 360);
+  EXPECT_EQ(config.eos_tokens.size(), 8u);
+  const ModelConfig text = read_model_config(golden_dir() / "models/qwen2");
+  EXPECT_EQ(text.input_vocab(), text.vocab);
+  EXPECT_THAT(
+      refusal("cosyvoice3", R"("tie_word_embeddings": false)", R"("tie_word_embeddings": true)"),
+      HasSubstr("the head of a model that speaks is its own"));
+  EXPECT_THAT(refusal("cosyvoice3", R"("speech_token_size": 88)", R"("speech_token_size": 94)"),
+              HasSubstr("94 speech tokens with the ids that frame them are more"));
+}
+
 TEST_F(ConfigTest, TransformersFourStyle) {
   const ModelConfig llama = read_model_config(golden_dir() / "models/llama3_rope_tied");
   EXPECT_EQ(llama.rope.type, "llama3");

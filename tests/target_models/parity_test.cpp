@@ -137,7 +137,7 @@ TEST_P(TinyModel, Bfloat16StaysNear) {
 INSTANTIATE_TEST_SUITE_P(Families, TinyModel,
                          ::testing::Values("llama", "llama3_rope_tied", "mistral_linear_rope",
                                            "qwen2", "qwen3_tied", "llama_yarn_rope", "qwen3_moe",
-                                           "qwen2_moe", "hunyuan_dense", "gemma3"),
+                                           "qwen2_moe", "hunyuan_dense", "gemma3", "cosyvoice3"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Runs on images and on speech, text rows among them: hidden states made online and read from disk
 // are the same, positions of all axes included, and the draft trains on them and is exported.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include "common/log.h"
 #include "tests/trainer/tiny_run.h"
@@ -119,6 +119,66 @@ TEST_P(MediaRun, TrainsAndExportsADraftOfTheTargetsAxes) {
   const DraftConfig exported = read_draft_config(flags.output);
   EXPECT_EQ(exported.rope.sections, GetParam().sections);
   EXPECT_FALSE(exported.rope.interleaved);
+}
+
+/// draft.use_input_embeds: what the target read comes out of the store as it went in, features in
+/// the rows of media, and the run that trains on it is another one.
+TEST_P(MediaRun, StoredInputEmbeddingsEqualOnlineOnesToTheBit) {
+  const auto with_embeds = [this](const char* mode) {
+    RunConfig config = run(mode);
+    config.draft.use_input_embeds = true;
+    return config;
+  };
+  const RunConfig config = with_embeds("offline");
+  dump_command(config, {});
+  const auto target = load_target(config.target.path, at::kCPU, at::kBFloat16);
+  DraftConfig draft =
+      draft_config_for(target->config(), config.draft.vocab_size, config.draft.layer_ids);
+  draft.use_input_embeds = true;
+  const TokenShards shards(PreparedData(prepare_options(config).output).train);
+  RunSource online(with_embeds("online"), Split::kTrain, draft, *target, shards, 1);
+  RunSource stored(config, Split::kTrain, draft, *target, shards, 1);
+  int64_t features = 0;
+  while (const auto left = online.get().next()) {
+    const auto right = stored.get().next();
+    ASSERT_TRUE(right);
+    ASSERT_TRUE(left->embeds.defined());
+    EXPECT_TRUE(at::equal(left->embeds, right->embeds));
+    const Tensor tokens = target->embed_weight().index_select(0, left->tokens);
+    features += left->embeds.ne(tokens).any(1).sum().item<int64_t>();
+    // No answer has features: the target wrote tokens.
+    const Tensor answers = left->loss_mask.nonzero().squeeze(1);
+    EXPECT_TRUE(at::equal(left->embeds.index_select(0, answers), tokens.index_select(0, answers)));
+  }
+  EXPECT_GT(features, 24) << "a few rows for each piece of media";
+  draft.use_input_embeds = false;
+  EXPECT_THAT(
+      testing::error_of([&] { RunSource(config, Split::kTrain, draft, *target, shards, 1); }),
+      ::testing::HasSubstr("draft.use_input_embeds: the store has stored"));
+}
+
+TEST_P(MediaRun, ADraftThatReadsFeaturesSaysSo) {
+  RunConfig config = run("hybrid");
+  config.draft.use_input_embeds = true;
+  config.train.epochs = 2;  // the second reads what the first stored
+  int64_t measured = 0;
+  train_command(config, {},
+                [&](const TargetModel&, const DraftConfig& draft, const DraftParams&,
+                    const VocabMap&, const std::vector<MediaTokens>&) {
+                  ++measured;
+                  EXPECT_TRUE(draft.use_input_embeds);
+                  return Acceptance{1.5, {}};
+                });
+  EXPECT_EQ(measured, 1);
+  ExportFlags flags;
+  flags.checkpoint = config.output.dir / "best";
+  flags.output = directory_ / "draft";
+  export_command(flags);
+  EXPECT_TRUE(read_draft_config(flags.output).use_input_embeds);
+  config.draft.serve_with = "vllm";
+  config.output.dir = directory_ / "served";
+  EXPECT_THAT(testing::error_of([&] { train_command(config, {}, {}); }),
+              ::testing::HasSubstr("serving engines feed it the placeholder's embedding"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Images, MediaRun, ::testing::Values(kImages));

@@ -95,6 +95,28 @@ TEST_F(GoldenTtt, LossAndEveryGradientEqualPyTorch) {
   }
 }
 
+/// Input embeddings stand where prompt tokens would be looked up, and nowhere else: other tokens in
+/// the prompts, or their embeddings beside the old tokens, are the same to the draft, to the bit.
+TEST_F(GoldenTtt, InputEmbeddingsAreReadInPlaceOfPromptTokens) {
+  const Tensor embed = file_.tensor("embed");
+  const auto run = [&](const TrainBatch& batch) {
+    for (auto& [name, tensor] : params_.tensors) tensor.mutable_grad() = Tensor();
+    const ops::HeadLoss loss =
+        ttt_loss(draft_, batch, plan_of(batch, kUnroll), teacher_, {step_weights(kDecay, kUnroll)});
+    loss.total.backward();
+    std::vector<Tensor> values{loss.total.detach()};
+    for (const auto& [name, tensor] : params_.tensors) values.push_back(tensor.grad().clone());
+    return values;
+  };
+  TrainBatch other = batch_;
+  other.tokens = at::where(batch_.loss_mask, batch_.tokens, (batch_.tokens + 5) % 12);
+  TrainBatch features = batch_;
+  features.embeds = embed.index_select(0, other.tokens);
+  const std::vector<Tensor> plain = run(batch_), wanted = run(other), read = run(features);
+  for (size_t i = 0; i < read.size(); ++i) EXPECT_TRUE(at::equal(read[i], wanted[i])) << i;
+  EXPECT_FALSE(at::equal(plain[0], wanted[0])) << "the prompts hardly matter";
+}
+
 TEST_F(GoldenTtt, MetricsEqualPyTorch) {
   UnrollMetrics metrics(kUnroll);
   metrics.add(plan_, ttt_loss(draft_, batch_, plan_, teacher_, {step_weights(kDecay, kUnroll)}));
