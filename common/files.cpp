@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "common/replace.h"
 
 namespace aerie {
 namespace {
@@ -98,7 +99,8 @@ void write_file_atomic(const fs::path& path, std::span<const std::string_view> p
 void write_directory_atomic(const fs::path& path,
                             const std::function<void(const fs::path&)>& fill) {
   const fs::path temporary = beside(path, ".tmp");
-  const fs::path replaced = beside(path, ".old");
+  fs::path replaced;
+  restore_replaced(path);
   fs::remove_all(temporary);
   try {
     fs::create_directories(temporary);
@@ -108,18 +110,15 @@ void write_directory_atomic(const fs::path& path,
       if (entry.is_directory()) sync_directory(entry.path());
     }
     sync_directory(temporary);
-    if (fs::exists(path)) {
-      fs::remove_all(replaced);
-      fs::rename(path, replaced);
-    }
-    fs::rename(temporary, path);
+    replaced = put_in_place(temporary, path);
   } catch (...) {
+    restore_replaced(path);
     std::error_code ignored;
     fs::remove_all(temporary, ignored);
     throw;
   }
   sync_directory(parent_of(path));
-  fs::remove_all(replaced);
+  if (!replaced.empty()) fs::remove_all(replaced);
 }
 
 void publish_file(const fs::path& temporary, const fs::path& path) {

@@ -1,13 +1,22 @@
 #include "common/files.h"
 
 #include <gmock/gmock.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstddef>
 #include <fstream>
+#include <thread>
 
+#include "common/error.h"
+#include "common/replace.h"
 #include "tests/testing.h"
 
 namespace aerie {
@@ -15,6 +24,7 @@ namespace {
 
 using testing::error_of;
 using ::testing::HasSubstr;
+using testing::kNoError;
 using ::testing::UnorderedElementsAre;
 
 class FilesTest : public ::testing::Test {
@@ -33,17 +43,13 @@ class FilesTest : public ::testing::Test {
   const fs::path& directory_ = scratch_.path();
 };
 
-/// Runs `body` in a child that may write at most `bytes` to a file: the nearest to a full disk
-/// that needs no root. Returns the message of its exception.
-std::string with_file_limit(size_t bytes, const std::function<void()>& body) {
+/// Runs `body` in a process of its own, which it may restrict. -> the message of its exception
+std::string in_restricted_child(const std::function<void()>& body) {
   int ends[2];
   EXPECT_EQ(::pipe(ends), 0);
   const pid_t child = ::fork();
   if (child == 0) {
-    ::signal(SIGXFSZ, SIG_IGN);  // write() then fails with EFBIG
-    const rlimit limit{bytes, bytes};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-    std::string message = "(no error)";
+    std::string message = kNoError;
     try {
       body();
     } catch (const std::exception& error) {
@@ -60,6 +66,31 @@ std::string with_file_limit(size_t bytes, const std::function<void()>& body) {
   ::waitpid(child, &status, 0);
   EXPECT_EQ(status, 0);
   return message;
+}
+
+/// This process may write at most `bytes` to a file: the nearest to a full disk that needs no root.
+void limit_files(size_t bytes) {
+  ::signal(SIGXFSZ, SIG_IGN);  // write() then fails with EFBIG
+  const rlimit limit{bytes, bytes};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/// As on a file system that cannot exchange names: renameat2 fails with EINVAL from now on.
+void refuse_to_exchange() {
+  sock_filter program[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 0, 1),
+                           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+                           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog filter{static_cast<unsigned short>(std::size(program)), program};
+  AERIE_CHECK(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                  ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0,
+              "this kernel filters no system calls");
+}
+
+/// Makes a directory with one file of this name and content.
+void write_directory_of(const fs::path& directory, const std::string& name) {
+  write_directory_atomic(directory,
+                         [&](const fs::path& into) { write_file_atomic(into / name, name); });
 }
 
 TEST_F(FilesTest, ReadsWholeFilesAndNamesWhatIsNotOne) {
@@ -81,8 +112,10 @@ TEST_F(FilesTest, AtomicWriteReplacesAndLeavesNoTemporary) {
 TEST_F(FilesTest, FullDiskKeepsTheOldFileAndSaysWhatIsMissing) {
   put("file", "old");
   const std::string big(100000, 'x');
-  const std::string message =
-      with_file_limit(30000, [&] { write_file_atomic(directory_ / "file", big); });
+  const std::string message = in_restricted_child([&] {
+    limit_files(30000);
+    write_file_atomic(directory_ / "file", big);
+  });
   EXPECT_THAT(message, HasSubstr("cannot write"));
   EXPECT_THAT(message, HasSubstr("30000 of 100000 bytes written; free 70000 bytes"));
   EXPECT_EQ(read_file(directory_ / "file"), "old");
@@ -91,11 +124,8 @@ TEST_F(FilesTest, FullDiskKeepsTheOldFileAndSaysWhatIsMissing) {
 
 TEST_F(FilesTest, DirectoryAppearsWholeOrNotAtAll) {
   const fs::path target = directory_ / "made";
-  const auto fill_with = [](const std::string& name) {
-    return [name](const fs::path& into) { write_file_atomic(into / name, name); };
-  };
-  write_directory_atomic(target, fill_with("first"));
-  write_directory_atomic(target, fill_with("second"));
+  write_directory_of(target, "first");
+  write_directory_of(target, "second");
   EXPECT_FALSE(fs::exists(target / "first"));
   EXPECT_EQ(read_file(target / "second"), "second");
 
@@ -107,6 +137,52 @@ TEST_F(FilesTest, DirectoryAppearsWholeOrNotAtAll) {
             }),
             "disk full");
   EXPECT_EQ(read_file(target / "second"), "second");
+  EXPECT_THAT(names(), UnorderedElementsAre("made"));
+}
+
+TEST_F(FilesTest, ADirectoryIsThereAllTheWhileItIsReplaced) {
+  const fs::path target = directory_ / "made";
+  write_directory_of(target, "file");
+  std::atomic<bool> done = false;
+  std::atomic<int64_t> looks = 0, absent = 0;
+  std::thread observer([&] {
+    for (; !done; ++looks) absent += !fs::exists(target);
+  });
+  for (int i = 0; i < 60; ++i) write_directory_of(target, "file");
+  done = true;
+  observer.join();
+  EXPECT_GT(looks, 600);
+  EXPECT_EQ(absent, 0);
+  EXPECT_THAT(names(), UnorderedElementsAre("made"));
+}
+
+TEST_F(FilesTest, ADirectoryIsReplacedByTwoRenamesWhereNamesCannotBeExchanged) {
+  const fs::path target = directory_ / "made";
+  write_directory_of(target, "first");
+  EXPECT_EQ(in_restricted_child([&] {
+              refuse_to_exchange();
+              write_directory_of(target, "second");
+            }),
+            kNoError);
+  EXPECT_FALSE(fs::exists(target / "first"));
+  EXPECT_EQ(read_file(target / "second"), "second");
+  EXPECT_THAT(names(), UnorderedElementsAre("made"));
+}
+
+TEST_F(FilesTest, AKillBetweenTwoRenamesLosesNothing) {
+  const fs::path target = directory_ / "made";
+  write_directory_of(target, "first");
+  fs::rename(target, directory_ / "made.old");
+  restore_replaced(target);
+  EXPECT_EQ(read_file(target / "first"), "first");
+  restore_replaced(target);  // nothing to do
+  EXPECT_THAT(names(), UnorderedElementsAre("made"));
+
+  fs::rename(target, directory_ / "made.old");
+  EXPECT_EQ(
+      error_of([&] { write_directory_atomic(target, [](const fs::path&) { fail("disk full"); }); }),
+      "disk full");
+  EXPECT_EQ(read_file(target / "first"), "first") << "a failed write took the only copy";
   EXPECT_THAT(names(), UnorderedElementsAre("made"));
 }
 
