@@ -1,10 +1,12 @@
 #include "trainer/checkpoint.h"
 
+#include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/files.h"
+#include "common/replace.h"
 #include "data/safetensors.h"
 #include "draft_models/dialects.h"
 
@@ -20,19 +22,42 @@ std::string step_name(int64_t step) {
   return name;
 }
 
-bool is_checkpoint(const fs::path& path) {
-  return path.filename().string().starts_with("step-") && path.extension().empty() &&
-         fs::is_regular_file(path / "state.json");
+/// The step of a checkpoint's directory; nothing for other names.
+std::optional<int64_t> step_of(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (!name.starts_with("step-")) return std::nullopt;
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + 5, end, step);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  return step;
 }
 
+bool is_checkpoint(const fs::path& path) {
+  return step_of(path) && fs::is_regular_file(path / "state.json");
+}
+
+/// By step: as text step-1000000 would come before step-999999.
 std::vector<fs::path> checkpoints(const fs::path& run_dir) {
   std::vector<fs::path> found;
   if (!fs::is_directory(run_dir)) return found;
   for (const auto& entry : fs::directory_iterator(run_dir)) {
     if (!entry.is_symlink() && is_checkpoint(entry.path())) found.push_back(entry.path());
   }
-  std::sort(found.begin(), found.end());
+  std::sort(found.begin(), found.end(),
+            [](const fs::path& a, const fs::path& b) { return step_of(a) < step_of(b); });
   return found;
+}
+
+/// A kill may have left a checkpoint that was being replaced under its other name.
+void restore_checkpoints(const fs::path& run_dir) {
+  if (!fs::is_directory(run_dir)) return;
+  std::vector<fs::path> replaced;
+  for (const auto& entry : fs::directory_iterator(run_dir)) {
+    fs::path path = entry.path();
+    if (path.extension() == ".old" && step_of(path.replace_extension())) replaced.push_back(path);
+  }
+  for (const fs::path& path : replaced) restore_replaced(path);
 }
 
 json to_json(const TrainState& s) {
@@ -188,6 +213,7 @@ std::optional<fs::path> resume_from(const fs::path& run_dir, const std::string& 
 }
 
 std::optional<fs::path> find_latest(const fs::path& run_dir) {
+  restore_checkpoints(run_dir);
   const fs::path link = run_dir / "latest";
   std::error_code broken;
   const fs::path linked = fs::weakly_canonical(link, broken);
@@ -202,6 +228,7 @@ void mark_best(const fs::path& run_dir, int64_t step) {
 }
 
 void prune_checkpoints(const fs::path& run_dir, int64_t keep) {
+  restore_checkpoints(run_dir);
   std::error_code none;
   const fs::path best = fs::weakly_canonical(run_dir / "best", none);
   const fs::path latest = fs::weakly_canonical(run_dir / "latest", none);

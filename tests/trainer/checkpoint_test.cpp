@@ -160,6 +160,28 @@ TEST_F(CheckpointTest, PruningKeepsTheNewestAndTheBest) {
   EXPECT_FALSE(fs::exists(run() / "step-000030.tmp"));
 }
 
+TEST_F(CheckpointTest, StepsAreOrderedAsNumbers) {
+  for (const int64_t step : {999998, 999999, 1000000}) save(step);
+  fs::remove(run() / "latest");
+  EXPECT_EQ(find_latest(run())->filename(), "step-1000000");
+  prune_checkpoints(run(), 2);
+  EXPECT_FALSE(fs::exists(run() / "step-999998"));
+  EXPECT_TRUE(fs::exists(run() / "step-999999"));
+  EXPECT_TRUE(fs::exists(run() / "step-1000000"));
+}
+
+TEST_F(CheckpointTest, OneThatWasBeingReplacedComesBack) {
+  save(5);
+  save(10);
+  // What a kill between two renames leaves (common/files.h).
+  fs::rename(run() / "step-000010", run() / "step-000010.old");
+  EXPECT_EQ(find_latest(run())->filename(), "step-000010");
+  fs::rename(run() / "step-000010", run() / "step-000010.old");
+  prune_checkpoints(run(), 2);
+  EXPECT_EQ(read_state(run() / "step-000010").step, 10);
+  EXPECT_TRUE(fs::exists(run() / "step-000005"));
+}
+
 TEST_F(CheckpointTest, FindsTheNewestWithoutTheLink) {
   EXPECT_FALSE(find_latest(run()).has_value());
   EXPECT_FALSE(find_latest(run() / "nowhere").has_value());
