@@ -83,7 +83,7 @@ bool same_tokens(const std::vector<Completion>& a, const std::vector<Completion>
                     [](const Completion& x, const Completion& y) { return x.tokens == y.tokens; });
 }
 
-void summarise(Contestant& contestant, const Contestant& baseline, const Contestant& reference) {
+void summarise(Contestant& contestant, const Contestant& baseline) {
   BenchRun& run = contestant.run;
   AcceptanceCount count;
   for (const Completion& completion : contestant.outputs) count.add(completion);
@@ -92,7 +92,6 @@ void summarise(Contestant& contestant, const Contestant& baseline, const Contest
   run.acceptance_length = count.length();
   run.acceptance_ci95 = count.interval();
   run.accept_rate = count.rate_by_depth();
-  run.identical_outputs = same_tokens(contestant.outputs, reference.outputs);
   TimeSplit& split = run.time_split;
   const double sum = split.target + split.draft + split.verify + split.schedule;
   split = {split.target / sum, split.draft / sum, split.verify / sum, split.schedule / sum};
@@ -136,9 +135,12 @@ void race(const BenchFlags& flags, const TextTarget& target, const Material& mat
   const int64_t total = flags.repeats * static_cast<int64_t>(contestants.size());
   Progress progress("bench", total, "runs");
   int64_t done = 0;
+  std::vector<Completion> reference;  // of the first run of all
   for (int64_t repeat = 0; repeat < flags.repeats; ++repeat) {
     for (Contestant& contestant : contestants) {
       measure(target, material, contestant);
+      if (reference.empty()) reference = contestant.outputs;
+      if (!same_tokens(contestant.outputs, reference)) contestant.run.identical_outputs = false;
       progress.update(++done,
                       fmt::format("{} x{}", contestant.run.label, contestant.run.concurrency));
     }
@@ -147,7 +149,7 @@ void race(const BenchFlags& flags, const TextTarget& target, const Material& mat
   const Contestant* baseline = nullptr;
   for (Contestant& contestant : contestants) {
     if (contestant.run.decoder == "autoregressive") baseline = &contestant;
-    summarise(contestant, *baseline, contestants.front());
+    summarise(contestant, *baseline);
   }
 }
 

@@ -24,7 +24,7 @@ struct BenchRun {
   double acceptance_length = 1;
   std::array<double, 2> acceptance_ci95{1, 1};
   std::vector<double> accept_rate;
-  bool identical_outputs = true;  ///< with the first autoregressive run, token for token
+  bool identical_outputs = true;  ///< in every repeat, token for token with the first run of all
   TimeSplit time_split;           ///< shares of the time, summing to 1
   EngineCounts counts;            ///< of one repeat
 };
