@@ -10,11 +10,15 @@ namespace {
 
 /// The trainer's evaluation decodes with the engine of decoding/, which the trainer may not know.
 MeasureAcceptance measure_with(const RunConfig& config) {
-  return [decode = config.decode](const TargetModel& target, const DraftConfig& draft,
-                                  const DraftParams& params, const VocabMap& vocab,
-                                  const std::vector<MediaTokens>& prompts) {
-    return measure_acceptance(target, draft, params, vocab, prompts, decode.draft_tokens,
-                              decode.max_new_tokens);
+  MeasureFlags flags;
+  flags.draft_tokens = config.decode.draft_tokens;
+  flags.max_new_tokens = config.decode.max_new_tokens;
+  flags.tree = config.decode.tree;
+  flags.tree_width = config.decode.tree_width;
+  flags.tree_nodes = config.decode.tree_nodes;
+  return [flags](const TargetModel& target, const DraftConfig& draft, const DraftParams& params,
+                 const VocabMap& vocab, const std::vector<MediaTokens>& prompts) {
+    return measure_acceptance(target, draft, params, vocab, prompts, flags);
   };
 }
 

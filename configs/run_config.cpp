@@ -41,6 +41,8 @@ schema::Table table_of(RunConfig& c) {
       {"draft.use_input_embeds", &c.draft.use_input_embeds, any(), "",
        "where images and audio stand, the draft reads the target's features instead of the "
        "placeholder's embedding; no server does so yet"},
+      {"draft.window", &c.draft.window, at_least(0), "tokens",
+       "a row of the draft sees so many of the latest tokens, itself included; 0: all"},
       {"draft.serve_with", &c.draft.serve_with,
        one_of({"any", "vllm", "sglang", "speculators", "gguf"}), "",
        "refuse at the start what this engine's files cannot hold; any: at export"},
@@ -76,6 +78,9 @@ schema::Table table_of(RunConfig& c) {
        one_of({"none", "deflate", "zstd"}), "", "of stored hidden states; lossless"},
       {"hidden_states.shard_bytes", &c.hidden_states.shard_bytes, at_least(1), "bytes",
        "a file of the store is closed once it holds so much"},
+      {"hidden_states.verify", &c.hidden_states.verify, one_of({"once", "never"}), "",
+       "once: the whole file is compared with its checksum before its first rows train; never: the "
+       "rows with their own alone"},
 
       {"train.objective", &c.train.objective, one_of({"eagle3", "wedlm"}), "",
        "eagle3: a draft that guesses for the target; wedlm: the target itself learns to fill masks "
@@ -155,6 +160,12 @@ schema::Table table_of(RunConfig& c) {
 
       {"decode.draft_tokens", &c.decode.draft_tokens, between(1, 16), "tokens",
        "tokens drafted a step"},
+      {"decode.tree", &c.decode.tree, any(), "",
+       "evaluations decode the prompts again, in trees: acceptance_tree; best is chosen in chains"},
+      {"decode.tree_width", &c.decode.tree_width, between(2, 32), "tokens",
+       "tree: so many guesses follow each one"},
+      {"decode.tree_nodes", &c.decode.tree_nodes, between(1, 64), "tokens",
+       "tree: the likeliest of them that are verified"},
       {"decode.max_new_tokens", &c.decode.max_new_tokens, at_least(1), "tokens", "longest answer"},
   };
 }

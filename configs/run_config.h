@@ -22,6 +22,7 @@ struct DraftSection {
   bool norm_output = false, fc_norm = false;  // EAGLE-3.1
   bool norm_before_residual = false;
   bool use_input_embeds = false;   // media positions: the target's features, not the placeholder's
+  int64_t window = 0;              // latest tokens that a row of the draft sees; 0: all
   std::string serve_with = "any";  // any | vllm | sglang | speculators | gguf
 };
 
@@ -44,6 +45,7 @@ struct HiddenStatesSection {
   std::string precision = "exact";   // exact | int8
   std::string compression = "none";  // none | deflate | zstd
   int64_t shard_bytes = int64_t{2} << 30;
+  std::string verify = "once";  // once | never
 };
 
 struct TrainSection {
@@ -95,6 +97,8 @@ struct OutputSection {
 
 struct DecodeSection {
   int64_t draft_tokens = 5;
+  bool tree = false;  // evaluations guess in trees besides
+  int64_t tree_width = 4, tree_nodes = 15;
   int64_t max_new_tokens = 256;
 };
 

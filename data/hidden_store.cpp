@@ -13,27 +13,28 @@ constexpr size_t kOpenShards = 16;
 
 }  // namespace
 
-HiddenStore::HiddenStore(fs::path directory, StoreFacts facts, const HiddenFormat& format)
-    : directory_(std::move(directory)), facts_(std::move(facts)), format_(format) {
+HiddenStore::HiddenStore(fs::path directory, StoreFacts facts, const HiddenFormat& format,
+                         VerifyShards verify)
+    : directory_(std::move(directory)), facts_(std::move(facts)), format_(format), verify_(verify) {
   hdf5::start_library();
   refresh();
 }
 
 HiddenStore HiddenStore::open(const fs::path& directory, const StoreFacts& facts,
-                              const HiddenFormat& format) {
+                              const HiddenFormat& format, VerifyShards verify) {
   const HiddenManifest manifest = read_manifest(directory);
   check_facts((directory / "manifest.json").string(), manifest.facts, facts);
-  return {directory, facts, format};
+  return {directory, facts, format, verify};
 }
 
 HiddenStore HiddenStore::open_or_create(const fs::path& directory, const StoreFacts& facts,
-                                        const HiddenFormat& format) {
+                                        const HiddenFormat& format, VerifyShards verify) {
   open_manifest(directory, facts);
   for (const std::string& file : forget_missing_shards(directory)) {
     log_warning(fmt::format("{} was removed: its documents are missing from the store",
                             (directory / file).string()));
   }
-  return {directory, facts, format};
+  return {directory, facts, format, verify};
 }
 
 HiddenStore::HiddenStore(HiddenStore&&) noexcept = default;
@@ -57,6 +58,7 @@ void HiddenStore::refresh() {
     }
     total_rows_ += entry.rows;
     shards_.push_back(std::move(entry));
+    verified_.push_back(verify_ == VerifyShards::kNever);
   }
 }
 
@@ -69,7 +71,10 @@ const HiddenShardReader& HiddenStore::shard(int32_t number) {
   OpenShard& wanted = open_[number];
   wanted.last_use = ++uses_;
   if (!wanted.reader) {
-    const ShardEntry& entry = shards_[static_cast<size_t>(number)];
+    const auto index = static_cast<size_t>(number);
+    const ShardEntry& entry = shards_[index];
+    if (!verified_[index]) verify_shard(directory_, entry);
+    verified_[index] = true;
     wanted.reader = std::make_unique<HiddenShardReader>(directory_, entry, facts_, format_);
   }
   if (open_.size() > kOpenShards) {

@@ -23,16 +23,21 @@ struct DocumentRows {
   int64_t document = 0, rows = 0;
 };
 
+/// Whether a shard's whole content is compared with the manifest's checksum before any of its rows
+/// is given out. Reads check the rows' own checksums in any case.
+enum class VerifyShards { kNever, kOnce };
+
 class HiddenStore {
  public:
   /// Opens what is there. Throws Error naming the file, and for a manifest of another run every
   /// field with both values.
   static HiddenStore open(const std::filesystem::path& directory, const StoreFacts& facts,
-                          const HiddenFormat& format);
+                          const HiddenFormat& format, VerifyShards verify = VerifyShards::kNever);
   /// The same to write more: an absent store is made; a shard whose file was removed is forgotten,
   /// so that its documents count as missing.
   static HiddenStore open_or_create(const std::filesystem::path& directory, const StoreFacts& facts,
-                                    const HiddenFormat& format);
+                                    const HiddenFormat& format,
+                                    VerifyShards verify = VerifyShards::kNever);
 
   HiddenStore(HiddenStore&&) noexcept;
   ~HiddenStore();
@@ -63,14 +68,17 @@ class HiddenStore {
     std::unique_ptr<HiddenShardReader> reader;
     int64_t last_use = 0;
   };
-  HiddenStore(std::filesystem::path directory, StoreFacts facts, const HiddenFormat& format);
+  HiddenStore(std::filesystem::path directory, StoreFacts facts, const HiddenFormat& format,
+              VerifyShards verify);
   const HiddenShardReader& shard(int32_t number);
 
   std::filesystem::path directory_;
   StoreFacts facts_;
   HiddenFormat format_;
+  VerifyShards verify_;
   std::vector<ShardEntry> shards_;
-  std::vector<Place> places_;  // by document
+  std::vector<bool> verified_;  // by shard
+  std::vector<Place> places_;   // by document
   std::map<int32_t, OpenShard> open_;
   int64_t uses_ = 0, documents_ = 0, total_rows_ = 0;
 };

@@ -104,11 +104,13 @@ struct ServeFlags : TreeFlags, ScheduleFlags {
 /// returns.
 void serve_command(const ServeFlags& flags);
 
-/// Greedy chain acceptance of a draft on prompts: what the trainer's evaluation calls
-/// through main().
+/// How the trainer's evaluation decodes: always in chains, in trees besides where `tree` is set.
+struct MeasureFlags : TreeFlags {
+  int64_t draft_tokens = 5, max_new_tokens = 256;
+};
+/// Greedy acceptance of a draft on prompts: what the trainer's evaluation calls through main().
 Acceptance measure_acceptance(const TargetModel& target, const DraftConfig& config,
                               const DraftParams& params, const VocabMap& vocab,
-                              const std::vector<MediaTokens>& prompts, int64_t draft_tokens,
-                              int64_t max_new_tokens);
+                              const std::vector<MediaTokens>& prompts, const MeasureFlags& flags);
 
 }  // namespace aerie

@@ -60,7 +60,8 @@ DraftStep Eagle3Drafter::run(const Rows& rows, const Tensor& hidden) {
   const Attend attend = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
     ops::kv_append_(pool_, layer, k, v, slots);
     const int64_t own = layer++;
-    return q.size(0) == 0 ? q : ops::ragged_attention(q, pool_, own, layout, scale_);
+    if (q.size(0) == 0) return q;
+    return ops::ragged_attention(q, pool_, own, layout, scale_, draft_.config().window);
   };
   const bool all = rows.queries.size() == rows.tokens.size();
   const Tensor queries = all ? Tensor() : to_tensor(rows.queries, at::kLong).to(device_);

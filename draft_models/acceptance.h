@@ -1,6 +1,7 @@
 // How well a draft did, measured by decoding with it.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace aerie {
@@ -14,6 +15,8 @@ struct Acceptance {
   std::vector<double>
       rate_by_depth;  ///< share of proposals accepted at depth k, where depth k was reached
   std::vector<Prompt> prompts = {};  ///< in the order in which they were given
+  std::optional<double> tree_length =
+      {};  ///< `length` of guessing in trees, where it was asked for
 };
 
 }  // namespace aerie

@@ -1,5 +1,6 @@
 #include "draft_models/draft_config.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "common/error.h"
@@ -94,6 +95,37 @@ void refuse_unknown_variants(const HfJson& file) {
               "{}: \"tie_word_embeddings\" must be false: a draft has a head of its own", where);
 }
 
+constexpr const char* kSliding = "sliding_attention";
+// What a file says about windows: vLLM looks at layer_types, and at sliding_window where these ask
+// for it; classes of transformers look at the flag, too.
+constexpr const char* kWindowKeys[] = {"layer_types", "sliding_window", "use_sliding_window"};
+
+/// The window of all layers. A file without layer_types has none, or is refused with its body.
+int64_t read_window(const HfJson& file, int64_t layers) {
+  const auto types = file.find<std::vector<std::string>>("layer_types");
+  if (!types) return 0;
+  AERIE_CHECK(static_cast<int64_t>(types->size()) >= layers,
+              "{}: \"layer_types\" names {} layers, and the draft has {}", file.where(),
+              types->size(), layers);
+  const auto last = types->begin() + layers;
+  const auto sliding = std::count(types->begin(), last, kSliding);
+  const auto full = std::count(types->begin(), last, "full_attention");
+  AERIE_CHECK(
+      sliding == layers || full == layers,
+      "{}: \"layer_types\" is [{}]; the layers of a draft are all \"full_attention\" or all "
+      "\"{}\"",
+      file.where(), fmt::join(*types, ", "), kSliding);
+  return sliding > 0 ? file.require_size("sliding_window") : 0;
+}
+
+/// The file as a body that attends in full, for the reader of targets.
+HfJson without_window(const HfJson& file) {
+  if (!file.has("layer_types")) return file;
+  nlohmann::json body = file.object();
+  for (const char* key : kWindowKeys) body.erase(key);
+  return {std::move(body), file.where()};
+}
+
 void read_variants(const HfJson& file, const ModelConfig& body, DraftConfig& config) {
   const auto flag = [&](const char* key) { return file.find<bool>(key).value_or(false); };
   config.layers = body.layers;
@@ -101,6 +133,7 @@ void read_variants(const HfJson& file, const ModelConfig& body, DraftConfig& con
   config.fc_norm = flag("fc_norm");
   config.norm_output = flag("norm_output");
   config.norm_before_residual = flag("norm_before_residual");
+  config.window = read_window(file, body.layers);
   AERIE_CHECK(!body.qkv_bias && body.qk_norm != QkNorm::kAfterRope,
               "{}: \"model_type\" is \"{}\"; a draft's body is llama or qwen3", file.where(),
               body.model_type);
@@ -170,22 +203,28 @@ std::vector<int64_t> config_json::written_ids(const DraftConfig& config, LayerId
 
 ordered_json config_json::shape(const DraftConfig& config) {
   const bool scaled = config.rope.type != "default" || config.rope.axes() > 1;
-  return {{"hidden_size", config.hidden},
-          {"intermediate_size", config.intermediate},
-          {"num_attention_heads", config.heads},
-          {"num_key_value_heads", config.kv_heads},
-          {"head_dim", config.head_dim},
-          {"num_hidden_layers", config.layers},
-          {"vocab_size", config.vocab},
-          {"max_position_embeddings", config.max_position},
-          {"rms_norm_eps", config.rms_norm_eps},
-          {"rope_theta", config.rope.theta},
-          {"rope_scaling", scaled ? rope_json(config.rope, false) : ordered_json()},
-          {"rope_parameters", rope_json(config.rope, true)},
-          {"hidden_act", "silu"},
-          {"attention_bias", false},
-          {"mlp_bias", false},
-          {"tie_word_embeddings", false}};
+  ordered_json json{{"hidden_size", config.hidden},
+                    {"intermediate_size", config.intermediate},
+                    {"num_attention_heads", config.heads},
+                    {"num_key_value_heads", config.kv_heads},
+                    {"head_dim", config.head_dim},
+                    {"num_hidden_layers", config.layers},
+                    {"vocab_size", config.vocab},
+                    {"max_position_embeddings", config.max_position},
+                    {"rms_norm_eps", config.rms_norm_eps},
+                    {"rope_theta", config.rope.theta},
+                    {"rope_scaling", scaled ? rope_json(config.rope, false) : ordered_json()},
+                    {"rope_parameters", rope_json(config.rope, true)},
+                    {"hidden_act", "silu"},
+                    {"attention_bias", false},
+                    {"mlp_bias", false},
+                    {"tie_word_embeddings", false}};
+  if (config.window > 0) {
+    json["layer_types"] = std::vector<std::string>(static_cast<size_t>(config.layers), kSliding);
+    json["sliding_window"] = config.window;
+    json["use_sliding_window"] = true;
+  }
+  return json;
 }
 
 ordered_json config_json::stamp(const DraftConfig& config, LayerIds ids) {
@@ -231,7 +270,7 @@ DraftConfig read_draft_config(const fs::path& directory, std::optional<LayerIds>
 }
 
 DraftConfig draft_config_from(const HfJson& file, std::optional<LayerIds> ids) {
-  const ModelConfig body = model_config_from(file);
+  const ModelConfig body = model_config_from(without_window(file));
   refuse_unknown_variants(file);
   DraftConfig config = draft_config_for(body, file.require_size("draft_vocab_size"), {0});
   read_variants(file, body, config);

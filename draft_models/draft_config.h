@@ -31,6 +31,7 @@ struct DraftConfig {
   bool norm_before_residual = false;  ///< the residual stream starts from the normed features
   /// At media positions the draft reads the target's input embedding, not its placeholder's.
   bool use_input_embeds = false;
+  int64_t window = 0;  ///< latest tokens that every layer's rows see, themselves included; 0: all
 };
 
 /// How a file counts auxiliary layers. Both name the same layers; only the label differs.

@@ -57,6 +57,9 @@ void refuse_other_kinds(const GgufFile& file) {
   const char* flag = "eagle3.norm_before_fc";
   AERIE_CHECK(!file.has(flag) || !file.boolean(flag),
               "{}: \"{}\" is true, and this variant of EAGLE-3 is not supported", where, flag);
+  const char* window = "eagle3.attention.sliding_window";
+  AERIE_CHECK(!file.has(window), "{}: \"{}\" is there, and llama.cpp's EAGLE-3 has no windows",
+              where, window);
 }
 
 RopeConfig read_rope(const GgufFile& file, Tensors& tensors, int64_t head_dim) {

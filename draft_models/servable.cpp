@@ -6,7 +6,8 @@ namespace aerie {
 namespace {
 
 /// A departure from the plain draft, and which engines' files can say it. SGLang skips tensors that
-/// it does not know; llama.cpp's graph has one layer and neither of the 3.1 norms.
+/// it does not know, and takes a draft's window from its command line, never from the file;
+/// llama.cpp's graph has one layer, neither of the 3.1 norms and no window.
 struct Variant {
   const char* option;
   bool (*used)(const DraftConfig&);
@@ -25,6 +26,7 @@ constexpr Variant kVariants[] = {
      true, false},
     {"a target that speaks", [](const DraftConfig& c) { return c.text_vocab > 0; }, true, true,
      true, false},
+    {"draft.window", [](const DraftConfig& c) { return c.window > 0; }, true, false, true, false},
 };
 
 bool holds(const Variant& variant, const std::string& engine) {

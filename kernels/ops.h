@@ -106,13 +106,13 @@ Tensor segment_attention(const Tensor& q, const Tensor& k, const Tensor& v, cons
                          double scale);
 
 /// Attention of one training-time-test step: row i of q sits at base row rows[i]
-/// and attends (a) base keys j <= rows[i] of its document and (b) its own key of each earlier step,
-/// k_steps[s][i]. q [R,H,D], rows [R] i64 ascending, base k, v [N,G,D], q_start [S+1] i32, k_steps,
-/// v_steps: tensors [R,G,D]
+/// and attends (a) base keys j <= rows[i] of its document, the `window` latest of them (0: all),
+/// and (b) its own key of each earlier step, k_steps[s][i]. q [R,H,D], rows [R] i64 ascending, base
+/// k, v [N,G,D], q_start [S+1] i32, k_steps, v_steps: tensors [R,G,D]
 /// -> [R,H,D]. [grad] for q, k, v, k_steps, v_steps.
 Tensor ttt_attention(const Tensor& q, const Tensor& rows, const Tensor& k, const Tensor& v,
                      const Tensor& q_start, const std::vector<Tensor>& k_steps,
-                     const std::vector<Tensor>& v_steps, double scale);
+                     const std::vector<Tensor>& v_steps, double scale, int64_t window = 0);
 
 /// The frozen side of the distillation loss.
 struct Teacher {

@@ -60,13 +60,14 @@ void check_attention(const char* op, const AttentionInputs& in) {
 /// CUDA has kernels for bf16 and f32; f64, which is for checks, is composed there too.
 bool has_cuda_kernel(const Tensor& x) { return x.is_cuda() && x.scalar_type() != at::kDouble; }
 
-/// The longest document's rows.
-int64_t longest(const Tensor& q_start) {
-  return q_start.numel() < 2 ? 0 : q_start.diff().max().item<int64_t>();
+/// `window` where it hides anything, else 0.
+int64_t narrowing(const char* op, int64_t window, const Tensor& q_start) {
+  AERIE_CHECK(window >= 0, "{}: a window of {} keys", op, window);
+  if (window == 0 || q_start.numel() < 2) return 0;
+  return q_start.diff().max().item<int64_t>() > window ? window : 0;
 }
 
 AttentionOutput forward_kernel(const AttentionInputs& in) {
-  if (in.window > 0) return composed::ttt_forward(in);
   if (has_cuda_kernel(in.q)) return cuda_ops().ttt_forward(in);
   return cpu::ttt_supported(in) ? cpu::ttt_forward(in) : composed::ttt_forward(in);
 }
@@ -78,18 +79,20 @@ AttentionGrads backward_kernel(const AttentionInputs& in, const AttentionOutput&
                                 : composed::ttt_backward(in, out, d_out);
 }
 
-/// Inputs in the order of `forward`: q, k, v, rows, q_start, scale, then k_steps and v_steps.
+/// Inputs in the order of `forward`: q, k, v, rows, q_start, scale, window, then k_steps, v_steps.
 struct TttAttention : torch::autograd::Function<TttAttention> {
   static Variable forward(AutogradContext* context, const Variable& q, const Variable& k,
                           const Variable& v, const Tensor& rows, const Tensor& q_start,
-                          double scale, at::TensorList k_steps, at::TensorList v_steps) {
-    const AttentionInputs in{q, rows, k, v, q_start, k_steps.vec(), v_steps.vec(), scale};
+                          double scale, int64_t window, at::TensorList k_steps,
+                          at::TensorList v_steps) {
+    const AttentionInputs in{q, rows, k, v, q_start, k_steps.vec(), v_steps.vec(), scale, window};
     const AttentionOutput out = forward_kernel(in);
     variable_list saved = {q, k, v, rows, q_start, out.out, out.lse};
     saved.insert(saved.end(), k_steps.begin(), k_steps.end());
     saved.insert(saved.end(), v_steps.begin(), v_steps.end());
     context->save_for_backward(std::move(saved));
     context->saved_data["scale"] = scale;
+    context->saved_data["window"] = window;
     return out.out;
   }
 
@@ -104,9 +107,10 @@ struct TttAttention : torch::autograd::Function<TttAttention> {
                              saved[4],
                              {steps, middle},
                              {middle, saved.end()},
-                             context->saved_data["scale"].toDouble()};
+                             context->saved_data["scale"].toDouble(),
+                             context->saved_data["window"].toInt()};
     const AttentionGrads grads = backward_kernel(in, {saved[5], saved[6]}, grad[0].contiguous());
-    variable_list result = {grads.q, grads.k, grads.v, Tensor(), Tensor(), Tensor()};
+    variable_list result = {grads.q, grads.k, grads.v, Tensor(), Tensor(), Tensor(), Tensor()};
     result.insert(result.end(), grads.k_steps.begin(), grads.k_steps.end());
     result.insert(result.end(), grads.v_steps.begin(), grads.v_steps.end());
     return result;
@@ -164,19 +168,21 @@ void check_head_loss(const HeadLossInputs& in) {
 Tensor packed_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& q_start,
                         double scale, int64_t window) {
   const Tensor rows = at::arange(q.size(0), q_start.options().dtype(at::kLong));
-  AttentionInputs in{q, rows, k, v, q_start, {}, {}, scale};
-  check_attention("packed_attention", in);
-  if (window > 0 && longest(q_start) > window) in.window = window;
+  const char* op = "packed_attention";
+  const AttentionInputs in{q, rows, k, v, q_start, {}, {}, scale, narrowing(op, window, q_start)};
+  check_attention(op, in);
   return forward_kernel(in).out;
 }
 
 Tensor ttt_attention(const Tensor& q, const Tensor& rows, const Tensor& k, const Tensor& v,
                      const Tensor& q_start, const std::vector<Tensor>& k_steps,
-                     const std::vector<Tensor>& v_steps, double scale) {
-  const AttentionInputs in{q, rows, k, v, q_start, k_steps, v_steps, scale};
-  check_attention("ttt_attention", in);
+                     const std::vector<Tensor>& v_steps, double scale, int64_t window) {
+  const char* op = "ttt_attention";
+  const AttentionInputs in{
+      q, rows, k, v, q_start, k_steps, v_steps, scale, narrowing(op, window, q_start)};
+  check_attention(op, in);
   if (wants_grad(q, k, v) || any_wants_grad(k_steps) || any_wants_grad(v_steps)) {
-    return TttAttention::apply(q, k, v, rows, q_start, scale, at::TensorList(k_steps),
+    return TttAttention::apply(q, k, v, rows, q_start, scale, in.window, at::TensorList(k_steps),
                                at::TensorList(v_steps));
   }
   return forward_kernel(in).out;

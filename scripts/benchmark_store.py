@@ -85,6 +85,8 @@ def main():
         table = {
             "plain file": {k: ours[f"plain_{k}"] for k in ("write", "read_cold", "read_warm")},
             "aerie store": {k: ours[f"store_{k}"] for k in ("write", "read_cold", "read_warm")},
+            "aerie store, each shard verified once": {"write": ours["store_write"], "read_cold": ours["verified_read_cold"],
+                                                      "read_warm": ours["verified_read_warm"]},
             "torch.save, a file a document": measure(directory / "torch", ours["documents"], document, torch.save, torch.load),
             "safetensors, a file a document": measure(directory / "safetensors", ours["documents"], document, save_file, load_file)}
     finally:

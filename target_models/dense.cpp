@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "target_models/attention_layer.h"
+#include "target_models/embed_and_head.h"
 #include "target_models/feed_forward.h"
 #include "target_models/rope.h"
 
@@ -43,50 +44,20 @@ DenseLayer load_layer(ParamStore& store, const ModelConfig& c, int64_t index,
   return layer;
 }
 
-/// Whether a draft's layer can start from the model's: one MLP, norms before the halves only.
-bool has_draft_form(const ModelConfig& c) { return c.moe.experts == 0 && !c.gemma.on; }
-
-/// Views that stay on the file: they cost no memory until somebody reads them.
-LastLayer view_last_layer(ParamStore& store, const ModelConfig& c) {
-  const std::string prefix = fmt::format("model.layers.{}.", c.layers - 1);
-  const int64_t q_rows = c.heads * c.head_dim, kv_rows = c.kv_heads * c.head_dim;
-  const auto view = [&](const char* name, at::IntArrayRef shape) {
-    return store.take(prefix + name, shape);
-  };
-  LastLayer last;
-  last.input_norm = view("input_layernorm.weight", {c.hidden});
-  last.post_norm = view("post_attention_layernorm.weight", {c.hidden});
-  last.q = view("self_attn.q_proj.weight", {q_rows, c.hidden});
-  last.k = view("self_attn.k_proj.weight", {kv_rows, c.hidden});
-  last.v = view("self_attn.v_proj.weight", {kv_rows, c.hidden});
-  last.o = view("self_attn.o_proj.weight", {c.hidden, q_rows});
-  last.gate = view("mlp.gate_proj.weight", {c.intermediate, c.hidden});
-  last.up = view("mlp.up_proj.weight", {c.intermediate, c.hidden});
-  last.down = view("mlp.down_proj.weight", {c.hidden, c.intermediate});
-  last.final_norm = store.take("model.norm.weight", {c.hidden});
-  last.qk_norm = c.qk_norm != QkNorm::kNone;
-  if (c.qk_norm == QkNorm::kBeforeRope) {
-    last.q_norm = view("self_attn.q_norm.weight", {c.head_dim});
-    last.k_norm = view("self_attn.k_norm.weight", {c.head_dim});
-  }
-  return last;
-}
-
 class DenseModel final : public TargetModel {
  public:
   DenseModel(ModelConfig config, ParamStore store, const Placement& placement);
 
   ForwardOutput forward(const ForwardInput& input) const override;
   const ModelConfig& config() const override { return config_; }
-  const Tensor& embed_weight() const override { return embed_; }
-  const ops::LinearWeight& head() const override { return head_; }
-  Tensor head_rows(const Tensor& ids) const override;
+  const Tensor& embed_weight() const override { return ends_.embed; }
+  const ops::LinearWeight& head() const override { return ends_.head; }
+  Tensor head_rows(const Tensor& ids) const override { return ends_.head_rows(ids, placement_); }
   std::optional<LastLayer> last_layer() const override { return last_; }
   at::ScalarType dtype() const override { return placement_.dtype; }
   at::Device device() const override { return placement_.device; }
 
  private:
-  void load_vocabulary(ParamStore& store);
   void check(const ForwardInput& input) const;
   Tensor embed(const ForwardInput& input) const;
 
@@ -96,10 +67,8 @@ class DenseModel final : public TargetModel {
   ops::RopeTable rope_, local_rope_;
   Tensor rope_axes_;  // [D/2] i64
   std::vector<DenseLayer> layers_;
-  Tensor final_norm_;              // [C]
-  Tensor embed_;                   // [input_vocab,C], a view on the file where its type fits
-  Tensor head_view_;               // [V,C], a view on the file, for head_rows
-  ops::LinearWeight head_;         // [V,C] packed
+  Tensor final_norm_;  // [C]
+  EmbedAndHead ends_;
   std::optional<LastLayer> last_;  // views on the file
 };
 
@@ -120,28 +89,11 @@ DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& pl
   }
   final_norm_ =
       load_norm(store, "model.norm.weight", config_.hidden, placement, config_.gemma.on ? 1 : 0);
-  load_vocabulary(store);
-  if (has_draft_form(config_)) last_ = view_last_layer(store, config_);
+  ends_ = load_embed_and_head(store, config_, placement);
+  last_ = view_last_layer(store, config_);
   store.finish([this](const std::string& name) {
     return name.ends_with("rotary_emb.inv_freq") || (config_.tied_head && name == "lm_head.weight");
   });
-}
-
-void DenseModel::load_vocabulary(ParamStore& store) {
-  const std::string embed = "model.embed_tokens.weight";
-  const std::string head = config_.tied_head ? embed : "lm_head.weight";
-  embed_ = store.take(embed, {config_.input_vocab(), config_.hidden})
-               .to(placement_.device, placement_.dtype);
-  head_view_ = store.take(head, {config_.vocab, config_.hidden});
-  head_ = ops::pack_linear(config_.tied_head ? embed_
-                                             : head_view_.to(placement_.device, placement_.dtype));
-  store.drop(embed);
-  if (!config_.tied_head) store.drop(head);
-}
-
-Tensor DenseModel::head_rows(const Tensor& ids) const {
-  return head_view_.index_select(0, ids.to(head_view_.device()))
-      .to(placement_.device, placement_.dtype);
 }
 
 void DenseModel::check(const ForwardInput& input) const {
@@ -173,7 +125,7 @@ void DenseModel::check(const ForwardInput& input) const {
 /// A fresh tensor: the residual stream is summed in place.
 Tensor DenseModel::embed(const ForwardInput& input) const {
   if (input.embeds.defined() && !input.embed_rows.defined()) return input.embeds.clone();
-  Tensor rows = ops::embedding(input.tokens, embed_);
+  Tensor rows = ops::embedding(input.tokens, ends_.embed);
   if (embed_scale_ != 1) rows.mul_(embed_scale_);
   if (!input.embeds.defined()) return rows;
   return rows.index_copy_(0, input.embed_rows, input.embeds.to(rows.scalar_type()));
@@ -211,7 +163,7 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   }
   out.hidden = x;
   if (input.logit_rows.defined()) {
-    out.logits = ops::linear(x.index_select(0, input.logit_rows), head_).to(at::kFloat);
+    out.logits = ops::linear(x.index_select(0, input.logit_rows), ends_.head).to(at::kFloat);
     if (config_.mask_token >= 0) {
       out.logits.select(1, config_.mask_token).fill_(-std::numeric_limits<double>::infinity());
     }

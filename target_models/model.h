@@ -73,6 +73,12 @@ class TargetModel {
 std::unique_ptr<TargetModel> load_target(const std::filesystem::path& directory, at::Device device,
                                          at::ScalarType dtype);
 
+/// The same for training on stored hidden states: embedding, head and views of the last layer; its
+/// forward() throws Error. Of the other weights nothing is read or checked. A target with towers is
+/// loaded whole all the same.
+std::unique_ptr<TargetModel> load_target_head(const std::filesystem::path& directory,
+                                              at::Device device, at::ScalarType dtype);
+
 /// EAGLE-3's default captured layers, outputs of [1, n/2-1, n-4] (0-based). Throws for n < 7: give
 /// ids then.
 std::vector<int64_t> default_capture_layers(int64_t layers);

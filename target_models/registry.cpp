@@ -2,6 +2,7 @@
 
 #include "common/error.h"
 #include "target_models/audio_qwen2.h"
+#include "target_models/embed_and_head.h"
 #include "target_models/gemma3.h"
 #include "target_models/moe.h"
 #include "target_models/speech_cosyvoice3.h"
@@ -48,14 +49,32 @@ const Family& find_family(const std::string& model_type, const std::string& file
        fmt::join(known, ", "));
 }
 
-std::unique_ptr<TargetModel> load_target(const std::filesystem::path& directory, at::Device device,
-                                         at::ScalarType dtype) {
+namespace {
+
+void check_dtype(const std::filesystem::path& directory, at::ScalarType dtype) {
   AERIE_CHECK(dtype == at::kBFloat16 || dtype == at::kFloat,
               "{}: a target runs in bfloat16 or float32, not in {}", directory.string(),
               c10::toString(dtype));
+}
+
+}  // namespace
+
+std::unique_ptr<TargetModel> load_target(const std::filesystem::path& directory, at::Device device,
+                                         at::ScalarType dtype) {
+  check_dtype(directory, dtype);
   ModelConfig config = read_model_config(directory);
   const Family& family = find_family(config.model_type, (directory / "config.json").string());
   return family.make(std::move(config), ParamStore(directory), device, dtype);
+}
+
+std::unique_ptr<TargetModel> load_target_head(const std::filesystem::path& directory,
+                                              at::Device device, at::ScalarType dtype) {
+  check_dtype(directory, dtype);
+  ModelConfig config = read_model_config(directory);
+  const Family& family = find_family(config.model_type, (directory / "config.json").string());
+  // Those with towers know by themselves what their tensors are called.
+  const auto make = family.make == make_dense ? make_head_only : family.make;
+  return make(std::move(config), ParamStore(directory), device, dtype);
 }
 
 std::vector<int64_t> default_capture_layers(int64_t layers) {

@@ -14,8 +14,8 @@
 
 namespace aerie {
 
-/// Greedy chain acceptance of a draft on held-out prompts. The trainer knows no
-/// decoder: main() hands this in.
+/// Greedy acceptance of a draft on held-out prompts, as the run file's `decode` says. The trainer
+/// knows no decoder: main() hands this in.
 using MeasureAcceptance =
     std::function<Acceptance(const TargetModel&, const DraftConfig&, const DraftParams&,
                              const VocabMap&, const std::vector<MediaTokens>& prompts)>;

@@ -51,7 +51,7 @@ Tensor probe_logits(DraftConfig config, const DraftParams& params) {
   const Tensor starts = at::tensor({0, static_cast<int>(rows)}, at::kInt);
   const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
   const Attend attend = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
-    return ops::packed_attention(q, k, v, starts, scale);
+    return ops::packed_attention(q, k, v, starts, scale, config.window);
   };
   const Tensor tokens = at::arange(rows).remainder(config.vocab);
   const DraftStep step =

@@ -22,7 +22,8 @@ struct Evaluation {
   std::optional<Acceptance> acceptance = {};  ///< of decoding, where there are prompts for it
   double seconds = 0;
 
-  /// What "best" means: the measured acceptance length, else the simulated one.
+  /// What "best" means: the acceptance length measured in chains, never that of trees, so that
+  /// evaluations with and without trees compare; else the simulated one.
   double value() const;
   const char* metric() const { return acceptance ? "acceptance" : "tau_sim"; }
 };

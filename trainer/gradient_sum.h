@@ -27,7 +27,8 @@ class GradientSum {
   GradientSum(const GradientSum&) = delete;
   GradientSum& operator=(const GradientSum&) = delete;
 
-  /// The next backward pass is the last one of this step.
+  /// The next backward pass is the last one of this step, and adds to each gradient once: buckets
+  /// may go off in it. Without this all go off in finish().
   void arm() { armed_ = true; }
   /// Sends off what has not gone (a rank whose batch had nothing to train went through no backward
   /// pass) and waits for all.

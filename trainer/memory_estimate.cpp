@@ -1,6 +1,7 @@
 #include "trainer/memory_estimate.h"
 
 #include "draft_models/draft.h"
+#include "trainer/run_sources.h"
 
 namespace aerie {
 namespace {
@@ -18,6 +19,11 @@ int64_t target_parameters(const ModelConfig& t) {
   const int64_t mixture = t.moe.experts * t.moe.intermediate + t.moe.shared_intermediate;
   const int64_t widths = plain * t.intermediate + (t.layers - plain) * mixture;
   return t.layers * (attention + 2 * t.hidden) + 3 * t.hidden * widths + t.vocab * t.hidden;
+}
+
+/// The layers, and the head; what of the embedding is looked up is counted apart.
+int64_t loaded_parameters(const ModelConfig& t, const RunConfig& config) {
+  return runs_target(config) ? target_parameters(t) : t.vocab * t.hidden;
 }
 
 /// The table of embeddings is a view on the file: what is looked up becomes resident, and of an
@@ -69,7 +75,10 @@ int64_t evaluation_bytes(const ModelConfig& t, const DraftConfig& d, const RunCo
   const int64_t at_once = std::min(config.eval.prompts, kDecodedAtOnce);
   const int64_t length = config.data.max_length / 2 + config.decode.max_new_tokens;
   const int64_t token = 2 * t.layers * t.kv_heads * t.head_dim * element;
-  const int64_t logits = at_once * (config.decode.draft_tokens + 1) * t.vocab * (4 + element);
+  const int64_t guesses = config.decode.tree
+                              ? std::max(config.decode.draft_tokens, config.decode.tree_nodes)
+                              : config.decode.draft_tokens;
+  const int64_t logits = at_once * (guesses + 1) * t.vocab * (4 + element);
   return at_once * length * token + logits + draft_parameters(d) * element;
 }
 
@@ -102,8 +111,9 @@ std::vector<MemoryPart> estimate_memory(const ModelConfig& target, const DraftCo
   std::vector<MemoryPart> parts = {
       {"program and libraries", kProgram},
       {"target: weights",
-       target_parameters(target) * element + embedding_bytes(target, draft, element)},
-      {"target: one layer's activations", rows * target_activations(target) * element},
+       loaded_parameters(target, config) * element + embedding_bytes(target, draft, element)},
+      {"target: one layer's activations",
+       runs_target(config) ? rows * target_activations(target) * element : 0},
       {"draft: weights, gradients, two moments (f32)", 4 * 4 * parameters},
       {"draft: weights as computed with, both ways round", 2 * element * parameters},
       {"hidden states of a pack", ahead * rows * features * target.hidden * element},

@@ -67,6 +67,8 @@ ordered_json eval_line(const TrainState& state, const Evaluation& evaluation) {
   if (evaluation.acceptance) {
     line["acceptance"] = rounded(evaluation.acceptance->length);
     line["rate_by_depth"] = rounded(evaluation.acceptance->rate_by_depth);
+    const std::optional<double>& tree = evaluation.acceptance->tree_length;
+    if (tree) line["acceptance_tree"] = rounded(*tree);
   }
   for (const DomainEvaluation& domain : evaluation.domains) {
     ordered_json& place = line["domains"][domain.name];
@@ -89,6 +91,8 @@ std::string describe(const Evaluation& evaluation) {
                   fmt::join(evaluation.metrics.chain_by_depth(), " "), evaluation.metrics.loss());
   if (evaluation.acceptance) {
     text += fmt::format(", acceptance length {:.2f} measured", evaluation.acceptance->length);
+    const std::optional<double>& tree = evaluation.acceptance->tree_length;
+    if (tree) text += fmt::format(" ({:.2f} in trees)", *tree);
   }
   for (const DomainEvaluation& domain : evaluation.domains) {
     text += fmt::format("; {}: tau_sim {:.2f}", domain.name.empty() ? "(no domain)" : domain.name,

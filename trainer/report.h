@@ -11,7 +11,8 @@ namespace aerie {
 nlohmann::ordered_json train_line(const TrainState& state, const UnrollMetrics& metrics,
                                   const StepReport& report);
 /// {"kind":"eval","step",...}; "acceptance" and "rate_by_depth" only where decoding measured them,
-/// "domains" only where the held-out rows name theirs.
+/// "acceptance_tree" where it guessed in trees too, "domains" only where the held-out rows name
+/// theirs.
 nlohmann::ordered_json eval_line(const TrainState& state, const Evaluation& evaluation);
 /// "loss 2.310  tau 1.82  812 tok/s": behind the progress bar.
 std::string progress_note(const UnrollMetrics& metrics, const StepReport& report);

@@ -6,7 +6,6 @@
 
 #include "common/error.h"
 #include "common/files.h"
-#include "trainer/store_facts.h"
 
 namespace aerie {
 namespace {
@@ -120,6 +119,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   add("draft.norm_before_residual", config.draft.norm_before_residual,
       plain.draft.norm_before_residual);
   add("draft.use_input_embeds", config.draft.use_input_embeds, plain.draft.use_input_embeds);
+  add("draft.window", config.draft.window, plain.draft.window);
   add("train.objective", train.objective, plain.train.objective);
   add("train.block", train.block, plain.train.block);
   add("train.ar_weight", train.ar_weight, plain.train.ar_weight);
@@ -140,10 +140,6 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   if (rounded) facts["hidden_states.precision"] = config.hidden_states.precision;
   if (!train.init_from.empty()) facts.emplace("train.init_from", train.init_from.string());
   return facts;
-}
-
-std::string fingerprint_target(const fs::path& directory) {
-  return hash_hex(read_file(directory / "config.json") + sample_weights(directory));
 }
 
 }  // namespace aerie

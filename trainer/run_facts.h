@@ -20,8 +20,4 @@ std::vector<std::string> check_same_run(const std::filesystem::path& checkpoint,
 /// "\n  key: was A, is B" of every field that differs; "" if none does.
 std::string facts_diff(const RunFacts& was, const RunFacts& is);
 
-/// A short word for a Hugging Face directory's config and weights: hash of config.json and of
-/// samples of every tensor (sample_weights), so that two fine-tunes of one model differ in it.
-std::string fingerprint_target(const std::filesystem::path& directory);
-
 }  // namespace aerie

@@ -45,11 +45,17 @@ TrainPoint train_point(const ordered_json& line) {
 }
 
 EvalPoint eval_point(const ordered_json& line) {
-  EvalPoint point{number(line, "step"),           number(line, "tokens"),
-                  number(line, "loss"),           number(line, "tau_sim"),
-                  number(line, "acceptance"),     numbers(line, "loss_k"),
-                  numbers(line, "acc_k"),         numbers(line, "chain_k"),
-                  numbers(line, "rate_by_depth"), {}};
+  EvalPoint point{number(line, "step"),
+                  number(line, "tokens"),
+                  number(line, "loss"),
+                  number(line, "tau_sim"),
+                  number(line, "acceptance"),
+                  number(line, "acceptance_tree"),
+                  numbers(line, "loss_k"),
+                  numbers(line, "acc_k"),
+                  numbers(line, "chain_k"),
+                  numbers(line, "rate_by_depth"),
+                  {}};
   const ordered_json domains = line.value("domains", ordered_json::object());
   for (const auto& [name, domain] : domains.items()) {
     point.domains.push_back(

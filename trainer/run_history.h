@@ -25,7 +25,7 @@ struct DomainPoint {
 
 struct EvalPoint {
   double step = 0, tokens = 0;
-  double loss, tau_sim, acceptance;
+  double loss, tau_sim, acceptance, acceptance_tree;
   std::vector<double> loss_k, acc_k, chain_k, rate_by_depth;
   std::vector<DomainPoint> domains;
 };

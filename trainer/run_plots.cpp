@@ -67,7 +67,8 @@ std::string acceptance_plot(const RunHistory& run) {
   return line_plot(
       {{"tau_sim, training", "var(--a)", over_steps(run, &TrainPoint::tau_sim)},
        {"tau_sim, held out", "var(--b)", over_steps(run, &EvalPoint::tau_sim), true},
-       {"measured, held out", "var(--d)", over_steps(run, &EvalPoint::acceptance), true}},
+       {"measured, held out", "var(--d)", over_steps(run, &EvalPoint::acceptance), true},
+       {"measured in trees", "var(--c)", over_steps(run, &EvalPoint::acceptance_tree), true}},
       {"step"});
 }
 

@@ -36,6 +36,9 @@ std::string result_tiles(const RunHistory& run) {
         shown(best->acceptance),
         fmt::format("tokens per target forward, measured at step {:.0f} (best)", best->step)));
   }
+  if (best && std::isfinite(best->acceptance_tree)) {
+    tiles.push_back(pages::tile(shown(best->acceptance_tree), "the same, guessing in trees"));
+  }
   if (best) {
     tiles.push_back(pages::tile(shown(best->tau_sim), "tau_sim of the held-out documents there"));
   }

@@ -18,6 +18,11 @@ std::filesystem::path existing(std::filesystem::path path) {
 
 }  // namespace
 
+bool runs_target(const RunConfig& config) {
+  const bool decodes = !config.data.heldout.empty() && config.eval.prompts > 0;
+  return config.hidden_states.mode != "offline" || decodes;
+}
+
 PackOptions pack_options(const RunConfig& config, Split split) {
   PackOptions packing;
   packing.budget = config.train.pack_tokens;
@@ -56,16 +61,19 @@ RunSource::RunSource(const RunConfig& config, Split split, const DraftConfig& dr
   const StoreFacts facts = store_facts(config, draft, target.dtype(), shards.key());
   const HiddenFormat format = hidden_format(config, draft, target.dtype());
   const std::filesystem::path directory = store_directory(config, split);
+  const VerifyShards verify =
+      config.hidden_states.verify == "once" ? VerifyShards::kOnce : VerifyShards::kNever;
   std::optional<OnMiss> on_miss;
   if (mode == "hybrid") {
-    store_ = std::make_unique<HiddenStore>(HiddenStore::open_or_create(directory, facts, format));
+    store_ = std::make_unique<HiddenStore>(
+        HiddenStore::open_or_create(directory, facts, format, verify));
     StoreWriterOptions options;
     options.shard_bytes = config.hidden_states.shard_bytes;
     options.planned_rows = missing_rows(*store_, trained_rows(shards, packing.budget));
     writer_ = std::make_unique<HiddenStoreWriter>(*store_, options);
     on_miss.emplace(OnMiss{target, draft.capture_layers, *writer_});
   } else {
-    store_ = std::make_unique<HiddenStore>(HiddenStore::open(directory, facts, format));
+    store_ = std::make_unique<HiddenStore>(HiddenStore::open(directory, facts, format, verify));
   }
   source_ = std::make_unique<StoredSource>(*store_, shards, packing, epochs, target.device(),
                                            std::move(on_miss));

@@ -14,6 +14,10 @@ namespace aerie {
 
 enum class Split { kTrain, kHeldout };
 
+/// Whether a run takes forward passes of its target: where it trains on stored states and decodes
+/// no prompts, embedding and head are enough (load_target_head).
+bool runs_target(const RunConfig& config);
+
 /// How the documents of a split are packed. Held-out documents keep their order, so that every
 /// evaluation sees the same packs.
 PackOptions pack_options(const RunConfig& config, Split split);

@@ -3,13 +3,10 @@
 #include <fmt/ranges.h>
 
 #include "common/files.h"
-#include "data/safetensors.h"
+#include "trainer/target_hash.h"
 
 namespace aerie {
 namespace {
-
-// Of every tensor, so many bytes at its begin, middle and end.
-constexpr size_t kSample = 4096;
 
 std::string hash_of_files(const fs::path& directory, std::initializer_list<const char*> names) {
   std::string content;
@@ -17,19 +14,6 @@ std::string hash_of_files(const fs::path& directory, std::initializer_list<const
     if (fs::exists(directory / name)) content += read_file(directory / name);
   }
   return hash_hex(content);
-}
-
-void add_samples(const SafetensorsFile& file, uint64_t& hash) {
-  for (const std::string& name : file.names()) {
-    const at::Tensor tensor = file.tensor(name);
-    const auto* bytes = static_cast<const char*>(tensor.const_data_ptr());
-    const size_t size = tensor.nbytes(), sample = std::min(size, kSample);
-    for (const size_t begin : {size_t{0}, (size - sample) / 2, size - sample}) {
-      hash = hash_bytes({bytes + begin, sample}, hash);
-    }
-    hash = hash_bytes(name, hash);
-    file.drop(name);
-  }
 }
 
 }  // namespace
@@ -52,7 +36,8 @@ StoreFacts store_facts(const RunConfig& config, const DraftConfig& draft, at::Sc
   const fs::path& target = config.target.path;
   StoreFacts facts{
       {"target.path (its config.json)", hash_of_files(target, {"config.json"})},
-      {"target.path (its weights)", sample_weights(target)},
+      {"target.path (content of its weights)",
+       hash_weights(target, weights_cache(config.data.cache))},
       {"target.path (its tokenizer and chat template)",
        hash_of_files(target, {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
                               "chat_template.json"})},
@@ -67,20 +52,6 @@ StoreFacts store_facts(const RunConfig& config, const DraftConfig& draft, at::Sc
   // A store without them says nothing, as older ones.
   if (draft.use_input_embeds) facts["draft.use_input_embeds"] = "stored";
   return facts;
-}
-
-std::string sample_weights(const fs::path& directory) {
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
-  uint64_t hash = hash_bytes("");
-  for (const fs::path& path : files) {
-    hash = hash_bytes(fmt::format("{} {}", path.filename().string(), fs::file_size(path)), hash);
-    add_samples(SafetensorsFile(path), hash);
-  }
-  return fmt::format("{:016x}", hash);
 }
 
 }  // namespace aerie

@@ -11,12 +11,8 @@ namespace aerie {
 HiddenFormat hidden_format(const RunConfig& config, const DraftConfig& draft, at::ScalarType dtype);
 
 /// Target (configuration and weights), tokenizer, data, layers, norm, dtype. `data_key` is
-/// TokenShards::key() of the documents. Reads a few kilobytes of every tensor of the target.
+/// TokenShards::key() of the documents. Reads all of the target's weights (trainer/target_hash.h).
 StoreFacts store_facts(const RunConfig& config, const DraftConfig& draft, at::ScalarType dtype,
                        const std::string& data_key);
-
-/// Hash of the names, sizes and headers of a directory's weight files and of samples of every
-/// tensor: two fine-tunes of one model differ in it.
-std::string sample_weights(const std::filesystem::path& directory);
 
 }  // namespace aerie

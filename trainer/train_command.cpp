@@ -5,6 +5,7 @@
 #include <map>
 
 #include "common/error.h"
+#include "common/files.h"
 #include "common/log.h"
 #include "draft_models/import_draft.h"
 #include "draft_models/servable.h"
@@ -19,7 +20,9 @@
 #include "trainer/run_facts.h"
 #include "trainer/run_ranks.h"
 #include "trainer/run_sources.h"
+#include "trainer/target_hash.h"
 #include "trainer/trainer.h"
+#include "trainer/ttt_loss.h"
 #include "trainer/warm_start.h"
 #include "trainer/wedlm_trainer.h"
 
@@ -71,6 +74,7 @@ DraftConfig new_draft_config(const RunConfig& config, const ModelConfig& target)
   draft.norm_output = section.norm_output;
   draft.norm_before_residual = section.norm_before_residual;
   draft.use_input_embeds = section.use_input_embeds;
+  draft.window = section.window;
   return draft;
 }
 
@@ -119,7 +123,8 @@ Run::Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedD
       shards(places.train) {
   const RunConfig& config = task.config;
   const at::ScalarType dtype = parse_dtype(task.flags.dtype);
-  target = load_target(config.target.path, parse_device(task.flags.device), dtype);
+  const auto load = runs_target(config) ? load_target : load_target_head;
+  target = load(config.target.path, parse_device(task.flags.device), dtype);
   vocab = make_vocab_map(prepared.vocabulary.draft_to_target, draft.vocab);
 
   const int64_t epochs = config.train.max_steps > 0 ? 0 : config.train.epochs;
@@ -137,8 +142,9 @@ Run::Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedD
   TrainerParts parts{config, *target,      draft, vocab, train->get(), evaluated,
                      {},     task.measure, {},    dtype, &task.ranks,  packs_per_step};
   if (heldout_shards) add_heldout_prompts(*heldout_shards, config.eval.prompts, parts);
-  parts.facts = run_facts(config, draft, fingerprint_target(config.target.path), shards.key(),
-                          prepared.vocabulary.hash, dtype);
+  const std::string weights =
+      fingerprint_target(config.target.path, weights_cache(config.data.cache));
+  parts.facts = run_facts(config, draft, weights, shards.key(), prepared.vocabulary.hash, dtype);
   trainer = std::make_unique<Trainer>(std::move(parts),
                                       initial_params(config, draft, *target, vocab, initial));
 }
@@ -208,6 +214,7 @@ void run_task(const Task& task) {
   AERIE_CHECK(unlike.empty() || config.draft.serve_with == "any",
               "{}. Leave draft.serve_with ({}) out, or draft.use_input_embeds", unlike,
               config.draft.serve_with);
+  check_window(draft, config.train.unroll);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
   if (flags.dry_run && !has_weights(config.target.path)) {
     return dry_run_from_shapes(config, target, draft, dtype);

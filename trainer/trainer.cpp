@@ -54,11 +54,6 @@ Trainer::Trainer(TrainerParts parts, DraftParams params)
                                     parts_.dtype)),
       objective_(objective_of(parts_.config.train)),
       total_steps_(count_steps(parts_.config, parts_.train, share_)) {
-  // A gradient is complete only once every depth has been computed again, and buckets go off as
-  // soon as the first has.
-  AERIE_CHECK(ranks_.alone() || !parts_.config.train.recompute,
-              "train.recompute is for one process: leave it out where there are {} ranks",
-              ranks_.size());
   state_.seed = parts_.config.train.seed;
   state_.packs_per_step = share_.packs;
   state_.facts = parts_.facts;
@@ -147,7 +142,9 @@ Trainer::Contribution Trainer::take_packs(StepReport& report) {
     ++mine.batches;
     mine.documents.insert(mine.documents.end(), batch->documents.begin(), batch->documents.end());
     report.epoch = batch->epoch;
-    if (i + 1 == share_.own()) gradients_.arm();
+    // Computed again, every depth adds to a gradient by itself, and no word comes of the last: then
+    // the sums wait for the whole backward pass.
+    if (i + 1 == share_.own() && !objective_.recompute) gradients_.arm();
     accumulate(std::move(*batch), mine.metrics, report.seconds);
   }
   watch.lap();

@@ -23,6 +23,12 @@ struct DepthCall {
   Tensor embeds;  // [B,C] what base rows read at depth 0; undefined: their tokens
 
   size_t layers() const { return static_cast<size_t>(draft->config().layers); }
+  /// Base keys that a row sees beside its own of `later` depths: a row of depth k stands k tokens
+  /// further, and the window moves with it, as it does when decoding. 0: all.
+  int64_t base_window(size_t later) const {
+    const int64_t window = draft->config().window;
+    return window > 0 ? window - static_cast<int64_t>(later) : 0;
+  }
 };
 
 /// One depth as a function of tensors alone. `in`: the hidden state, then key and value of every
@@ -53,8 +59,8 @@ Tensors run_depth(const DepthCall& call, const Tensors& in) {
     const Tensor base_key = base ? key : in[earlier(0)],
                  base_value = base ? value : in[earlier(0) + 1];
     ++layer;
-    return ops::ttt_attention(q, rows, base_key, base_value, call.q_start, keys, values,
-                              call.scale);
+    return ops::ttt_attention(q, rows, base_key, base_value, call.q_start, keys, values, call.scale,
+                              call.base_window(keys.size()));
   };
   const Tensor rows = depths == 0 ? depth.rows : Tensor();
   DraftStep step =
@@ -106,6 +112,7 @@ Tensor pair_weights(const UnrollPlan& plan, const std::vector<double>& weights) 
 ops::HeadLoss ttt_loss(const Eagle3Draft& draft, const TrainBatch& batch, const UnrollPlan& plan,
                        const TeacherHead& teacher, const Objective& objective) {
   AERIE_CHECK(plan.pairs > 0, "the batch has no assistant tokens to train on");
+  check_window(draft.config(), static_cast<int64_t>(plan.depths.size()));
   AERIE_CHECK(objective.step_weights.size() >= plan.depths.size(), "{} step weights for {} depths",
               objective.step_weights.size(), plan.depths.size());
   const bool recompute = objective.recompute && at::GradMode::is_enabled();
@@ -114,6 +121,14 @@ ops::HeadLoss ttt_loss(const Eagle3Draft& draft, const TrainBatch& batch, const 
                             teacher.vocab->draft_to_target, teacher.vocab->target_to_draft};
   return ops::head_loss(normed, draft.head(), labels, plan.teacher_row,
                         pair_weights(plan, objective.step_weights), objective.mix);
+}
+
+void check_window(const DraftConfig& draft, int64_t unroll) {
+  AERIE_CHECK(
+      draft.window == 0 || draft.window >= unroll,
+      "draft.window is {}, and at the last of {} unroll steps a row would see its own guesses "
+      "alone: make draft.window at least train.unroll, or 0 for no window",
+      draft.window, unroll);
 }
 
 std::vector<double> step_weights(double decay, int64_t unroll) {

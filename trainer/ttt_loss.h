@@ -33,6 +33,9 @@ Objective objective_of(const TrainSection& train);
 ops::HeadLoss ttt_loss(const Eagle3Draft& draft, const TrainBatch& batch, const UnrollPlan& plan,
                        const TeacherHead& teacher, const Objective& objective);
 
+/// Throws Error for a window (DraftConfig::window) that the unroll's own rows would fill.
+void check_window(const DraftConfig& draft, int64_t unroll);
+
 /// decay^0, decay^1, ... decay^(unroll-1)
 std::vector<double> step_weights(double decay, int64_t unroll);
 

@@ -23,6 +23,8 @@ std::optional<LoadedDraft> initial_draft(const RunConfig& config,
       "set draft.vocab_size to {}",
       config.draft.vocab_size, place.string(), draft.config.draft_vocab, draft.config.draft_vocab);
   if (checkpoint) draft.params = read_result(named);
+  // Weights of any draft can learn to look back less far.
+  if (config.draft.window > 0) draft.config.window = config.draft.window;
   return draft;
 }
 

@@ -48,10 +48,11 @@ void wedlm_command(const RunConfig& config, const TrainFlags& flags) {
   std::optional<TokenShards> heldout;
   if (!config.data.heldout.empty()) heldout.emplace(places.heldout);
   const at::ScalarType dtype = parse_dtype(flags.dtype);
-  WedlmTrainer trainer({config, train, heldout ? &*heldout : nullptr,
-                        run_facts(config, {}, fingerprint_target(config.target.path), train.key(),
-                                  prepared.vocabulary.hash, dtype),
-                        dtype});
+  const std::string weights =
+      fingerprint_target(config.target.path, weights_cache(config.data.cache));
+  WedlmTrainer trainer(
+      {config, train, heldout ? &*heldout : nullptr,
+       run_facts(config, {}, weights, train.key(), prepared.vocabulary.hash, dtype), dtype});
   if (flags.dry_run) return try_steps(config, trainer);
   const std::optional<fs::path> from = resume_from(config.output.dir, flags.resume);
   if (from) {

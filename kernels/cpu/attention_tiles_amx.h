@@ -32,17 +32,45 @@ struct ScoreShape {
   int64_t chunks, width = chunks * 32, strip = width + 16, weight_stride = width + 32;
 };
 
-/// Up to 16 queries of a document, and the base keys that the last of them sees.
+/// Up to 16 queries of a document, and the base keys that any of them sees: from `oldest` of the
+/// document on, a multiple of 32.
 struct QueryTile {
-  int64_t begin, count;
+  int64_t begin, count, oldest;
   ScoreShape scores;
+};
+
+/// Columns [first, last) of a tile's scores that one query sees.
+struct SeenKeys {
+  int64_t first, last;
 };
 
 inline QueryTile query_tile(const AttentionView& in, const AttentionDocument& document,
                             int64_t tile) {
   const int64_t begin = document.begin + tile,
                 count = std::min(kAttentionTile, document.queries - tile);
-  return {begin, count, {(in.row[begin + count - 1] - document.first + 32) / 32}};
+  const int64_t left = in.row[begin] - document.first + 1 - in.window;  // of the first query
+  const int64_t oldest = std::max<int64_t>(0, left) / 32 * 32;
+  return {begin, count, oldest, {(in.row[begin + count - 1] - document.first - oldest + 32) / 32}};
+}
+
+/// Of query i of a tile.
+inline SeenKeys seen_keys(const AttentionView& in, const AttentionDocument& document,
+                          const QueryTile& tile, int64_t i) {
+  const int64_t last = in.row[tile.begin + i] - document.first + 1;
+  return {std::max<int64_t>(0, last - in.window - tile.oldest), last - tile.oldest};
+}
+
+/// Lanes of the 16 columns from `i` on that a query sees.
+inline __mmask16 seen_lanes(const SeenKeys& keys, int64_t i) {
+  return static_cast<__mmask16>(lanes(keys.last - i) &
+                                ~lanes(std::max<int64_t>(0, keys.first - i)));
+}
+
+/// Zeros in the columns of a row that seen_lanes says nothing of.
+inline void clear_unseen(bf16* row, const SeenKeys& keys, int64_t width) {
+  for (int64_t i = 0; i < keys.first / 16 * 16; i += 16) narrow(row + i, _mm512_setzero_ps());
+  for (int64_t i = (keys.last + 15) / 16 * 16; i < width; i += 16)
+    narrow(row + i, _mm512_setzero_ps());
 }
 
 /// 16 rows (those from `count` on are zero) of d elements -> d/32 tiles [16 pairs of d][16

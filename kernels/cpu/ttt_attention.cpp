@@ -83,6 +83,7 @@ Plan make_plan(const AttentionInputs& in) {
   view.heads = in.q.size(1), view.kv_heads = in.k.size(1), view.d = in.q.size(2);
   view.scale = static_cast<float>(in.scale);
   cut_documents(plan, in.q_start);
+  view.window = in.window > 0 ? std::min(in.window, plan.longest) : plan.longest;
   return plan;
 }
 

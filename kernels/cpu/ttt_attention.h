@@ -23,6 +23,7 @@ struct AttentionView {
   const int64_t* row;                           ///< [R] base row of each query
   const bf16 *const *k_steps, *const *v_steps;  ///< `steps` pointers to [R,G,D]
   int64_t steps, heads, kv_heads, d;
+  int64_t window;  ///< latest base keys that a query sees; the longest document's: all
   int64_t padded_keys, padded_queries;  ///< lengths of the packed copies
   float scale;
 };

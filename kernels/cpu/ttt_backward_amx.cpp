@@ -19,35 +19,38 @@ void clear(float* sums, int64_t count) {
 
 float exponential_of(float x) { return _mm512_cvtss_f32(exponential(_mm512_set1_ps(x))); }
 
-/// d_scores [keys] = p (d_p - delta) scale with p = e^(scale s - lse); zero up to `width`.
-void score_gradients(bf16* d_scores, const float* scores, const float* d_p, int64_t keys,
+/// d_scores of the seen keys = p (d_p - delta) scale with p = e^(scale s - lse); zero elsewhere up
+/// to `width`.
+void score_gradients(bf16* d_scores, const float* scores, const float* d_p, const SeenKeys& keys,
                      int64_t width, float scale, float lse, float delta) {
   const __m512 factor = _mm512_set1_ps(scale), all = _mm512_set1_ps(lse),
                own = _mm512_set1_ps(delta);
-  for (int64_t i = 0; i < keys; i += 16) {
+  for (int64_t i = keys.first / 16 * 16; i < keys.last; i += 16) {
     const __m512 p = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), factor, all));
     const __m512 d =
         _mm512_mul_ps(_mm512_mul_ps(p, factor), _mm512_sub_ps(_mm512_loadu_ps(d_p + i), own));
-    narrow(d_scores + i, _mm512_maskz_mov_ps(lanes(keys - i), d));
+    narrow(d_scores + i, _mm512_maskz_mov_ps(seen_lanes(keys, i), d));
   }
-  for (int64_t i = (keys + 15) / 16 * 16; i < width; i += 16)
-    narrow(d_scores + i, _mm512_setzero_ps());
+  clear_unseen(d_scores, keys, width);
 }
 
 /// One base key against `queries` queries (a multiple of 16): probabilities and d_scores, zero
-/// where the query stands before the key.
+/// where the query stands before the key, or at `end` or behind it.
 struct KeyColumns {
   const int32_t* position;
   const float *lse, *delta;
 };
 
 void key_gradients(bf16* p_out, bf16* d_scores, const float* scores, const float* d_p,
-                   const KeyColumns& columns, int64_t queries, int32_t key, float scale) {
+                   const KeyColumns& columns, int64_t queries, int64_t key, int64_t end,
+                   float scale) {
   const __m512 factor = _mm512_set1_ps(scale);
-  const __m512i key_at = _mm512_set1_epi32(key);
+  const __m512i key_at = _mm512_set1_epi32(static_cast<int32_t>(key)),
+                end_at = _mm512_set1_epi32(static_cast<int32_t>(end));
   for (int64_t i = 0; i < queries; i += 16) {
+    const __m512i position = _mm512_loadu_si512(columns.position + i);
     const __mmask16 seen =
-        _mm512_cmpge_epi32_mask(_mm512_loadu_si512(columns.position + i), key_at);
+        _mm512_mask_cmplt_epi32_mask(_mm512_cmpge_epi32_mask(position, key_at), position, end_at);
     const __m512 s =
         _mm512_fmsub_ps(_mm512_loadu_ps(scores + i), factor, _mm512_loadu_ps(columns.lse + i));
     const __m512 p = _mm512_maskz_mov_ps(seen, exponential(s));
@@ -118,7 +121,8 @@ void attention_backward_queries_amx(const AttentionView& in, const AttentionPack
                                     const AttentionBackward& io, const AttentionDocument& document,
                                     int64_t tile, int64_t kv_head, float* work) {
   const FullTiles tiles;
-  const auto [begin, count, shape] = query_tile(in, document, tile);
+  const QueryTile queries = query_tile(in, document, tile);
+  const auto [begin, count, oldest, shape] = queries;
   const auto [chunks, width, strip, weight_stride] = shape;
   const int64_t d = in.d;
   float *scores = work, *d_p = scores + 16 * strip;
@@ -128,7 +132,7 @@ void attention_backward_queries_amx(const AttentionView& in, const AttentionPack
   auto* q = reinterpret_cast<bf16*>(step_sums + in.steps * 32 * d);
   bf16* d_out = q + 16 * d;
   clear(step_sums, in.steps * 32 * d);
-  const int64_t packed = (kv_head * in.padded_keys + document.key_at) * d,
+  const int64_t packed = (kv_head * in.padded_keys + document.key_at + oldest) * d,
                 group = in.heads / in.kv_heads;
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     const int64_t source = (begin * in.heads + head) * d,
@@ -139,8 +143,8 @@ void attention_backward_queries_amx(const AttentionView& in, const AttentionPack
     multiply_turned(d_p, strip, d_out, packs.v_turned + packed, chunks * 2, d);
     for (int64_t i = 0; i < count; ++i) {
       score_gradients(d_scores + i * weight_stride, scores + i * strip, d_p + i * strip,
-                      in.row[begin + i] - document.first + 1, width, in.scale,
-                      packs.lse[padded + i], packs.delta[padded + i]);
+                      seen_keys(in, document, queries, i), width, in.scale, packs.lse[padded + i],
+                      packs.delta[padded + i]);
     }
     multiply_paired<false>(dq, d_scores, weight_stride, packs.k_paired + packed, chunks, d);
     for (int64_t i = 0; i < count; ++i) {
@@ -162,9 +166,11 @@ void attention_backward_keys_amx(const AttentionView& in, const AttentionPacks& 
   const FullTiles tiles;
   const int64_t d = in.d, count = std::min(kAttentionTile, document.keys - tile),
                 key = document.first + tile;
-  const int64_t first = first_at(in.row + document.begin, document.queries, key) / 32 * 32;
-  const auto [chunks, width, strip, weight_stride] =
-      ScoreShape{(document.queries - first + 31) / 32};
+  const int64_t* rows = in.row + document.begin;
+  const int64_t first = first_at(rows, document.queries, key) / 32 * 32;
+  // Behind it no query sees any key of the tile.
+  const int64_t behind = first_at(rows, document.queries, key + count - 1 + in.window);
+  const auto [chunks, width, strip, weight_stride] = ScoreShape{(behind - first + 31) / 32};
   float *dk = work, *dv = dk + 16 * d, *scores = dv + 16 * d, *d_p = scores + 16 * strip;
   auto* p = reinterpret_cast<bf16*>(d_p + 16 * strip);
   bf16 *d_scores = p + 16 * weight_stride, *k = d_scores + 16 * weight_stride, *v = k + 16 * d;
@@ -180,7 +186,7 @@ void attention_backward_keys_amx(const AttentionView& in, const AttentionPacks& 
                              packs.delta + padded};
     for (int64_t i = 0; i < 16; ++i) {
       key_gradients(p + i * weight_stride, d_scores + i * weight_stride, scores + i * strip,
-                    d_p + i * strip, columns, width, static_cast<int32_t>(key + i), in.scale);
+                    d_p + i * strip, columns, width, key + i, key + i + in.window, in.scale);
     }
     multiply_paired<true>(dv, p, weight_stride, packs.d_out_paired + padded * d, chunks, d);
     multiply_paired<true>(dk, d_scores, weight_stride, packs.q_paired + padded * d, chunks, d);

@@ -4,18 +4,19 @@
 namespace aerie::cpu {
 namespace {
 
-/// scores [keys] of one row (unscaled) and its step scores (scaled) -> weights e^(s - max) as bf16,
-/// zero up to `width`, and `own` in place. Returns max and sum.
+/// Scores of one row's seen keys (unscaled) and its step scores (scaled) -> weights e^(s - max) as
+/// bf16, zero elsewhere up to `width`, and `own` in place. Returns max and sum.
 struct RowSoftmax {
   float max, sum;
 };
 
-RowSoftmax softmax_row(bf16* weights, const float* scores, int64_t keys, int64_t width, float scale,
-                       float* own, int64_t steps) {
+RowSoftmax softmax_row(bf16* weights, const float* scores, const SeenKeys& keys, int64_t width,
+                       float scale, float* own, int64_t steps) {
+  const int64_t first = keys.first / 16 * 16;
   const __m512 lowest = _mm512_set1_ps(-3e38f), factor = _mm512_set1_ps(scale);
   __m512 max = lowest;
-  for (int64_t i = 0; i < keys; i += 16) {
-    max = _mm512_max_ps(max, _mm512_mask_loadu_ps(lowest, lanes(keys - i), scores + i));
+  for (int64_t i = first; i < keys.last; i += 16) {
+    max = _mm512_max_ps(max, _mm512_mask_loadu_ps(lowest, seen_lanes(keys, i), scores + i));
   }
   max = _mm512_mul_ps(max, factor);
   for (int64_t i = 0; i < steps; i += 16) {
@@ -24,15 +25,14 @@ RowSoftmax softmax_row(bf16* weights, const float* scores, int64_t keys, int64_t
   const float top = _mm512_reduce_max_ps(max);
   max = _mm512_set1_ps(top);
   __m512 sum = _mm512_setzero_ps();
-  for (int64_t i = 0; i < keys; i += 16) {
-    const __mmask16 mask = lanes(keys - i);
+  for (int64_t i = first; i < keys.last; i += 16) {
+    const __mmask16 mask = seen_lanes(keys, i);
     const __m512 e = _mm512_maskz_mov_ps(
         mask, exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), factor, max)));
     sum = _mm512_add_ps(sum, e);
     narrow(weights + i, e);
   }
-  for (int64_t i = (keys + 15) / 16 * 16; i < width; i += 16)
-    narrow(weights + i, _mm512_setzero_ps());
+  clear_unseen(weights, keys, width);
   for (int64_t i = 0; i < steps; i += 16) {
     const __mmask16 mask = lanes(steps - i);
     const __m512 e = _mm512_maskz_mov_ps(
@@ -73,14 +73,15 @@ void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
                            const AttentionForward& io, const AttentionDocument& document,
                            int64_t tile, int64_t kv_head, float* work) {
   const FullTiles tiles;
-  const auto [begin, count, shape] = query_tile(in, document, tile);
+  const QueryTile queries = query_tile(in, document, tile);
+  const auto [begin, count, oldest, shape] = queries;
   const auto [chunks, width, strip, weight_stride] = shape;
   const int64_t d = in.d;
   float* scores = work;
   auto* weights = reinterpret_cast<bf16*>(scores + 16 * strip);
   float* sums = reinterpret_cast<float*>(weights + 16 * weight_stride);
   auto* q = reinterpret_cast<bf16*>(sums + 16 * d);
-  const int64_t packed = (kv_head * in.padded_keys + document.key_at) * d;
+  const int64_t packed = (kv_head * in.padded_keys + document.key_at + oldest) * d;
   const int64_t group = in.heads / in.kv_heads;
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     copy_tile(q, in.q + (begin * in.heads + head) * d, in.heads * d, count, d);
@@ -91,9 +92,8 @@ void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
       const int64_t at = ((begin + i) * in.kv_heads + kv_head) * d;
       for (int64_t s = 0; s < in.steps; ++s)
         own[i][s] = in.scale * dot(q + i * d, in.k_steps[s] + at, d);
-      row[i] =
-          softmax_row(weights + i * weight_stride, scores + i * strip,
-                      in.row[begin + i] - document.first + 1, width, in.scale, own[i], in.steps);
+      row[i] = softmax_row(weights + i * weight_stride, scores + i * strip,
+                           seen_keys(in, document, queries, i), width, in.scale, own[i], in.steps);
     }
     multiply_paired<false>(sums, weights, weight_stride, packs.v_paired + packed, chunks, d);
     for (int64_t i = 0; i < count; ++i) {

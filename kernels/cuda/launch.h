@@ -126,8 +126,8 @@ struct RaggedAttention {
 void ragged_attention(const RaggedAttention& args, Stream stream);
 
 /// Attention of chosen rows within packed documents: row i sees base rows first[i]..last[i] (the
-/// start of its document and its own place). Both ascend. common.chunks is 1 and common.max_q is
-/// common.rows.
+/// start of its document or window, and its own place). Both ascend. common.chunks is 1 and
+/// common.max_q is common.rows.
 struct PackedAttention {
   Attention common;
   const void *k, *v;            ///< [T,G,D]

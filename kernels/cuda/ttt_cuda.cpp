@@ -3,6 +3,7 @@
 // delta.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/maximum.h>
 #include <ATen/ops/searchsorted.h>
 
 #include "kernels/cuda/runtime.h"
@@ -32,13 +33,10 @@ Prepared prepare(const ops::AttentionInputs& in) {
   const Tensor starts = in.q_start.to(in.q.device(), at::kLong), rows = in.rows.contiguous();
   const Tensor document =
       at::searchsorted(starts, rows, /*out_int32=*/false, /*right=*/true).sub_(1);
-  return {in.q.contiguous(),
-          in.k.contiguous(),
-          in.v.contiguous(),
-          starts.index_select(0, document),
-          rows,
-          contiguous(in.k_steps),
-          contiguous(in.v_steps)};
+  Tensor first = starts.index_select(0, document);
+  if (in.window > 0) first = at::maximum(first, rows.sub(in.window - 1));
+  return {in.q.contiguous(),      in.k.contiguous(),     in.v.contiguous(), first, rows,
+          contiguous(in.k_steps), contiguous(in.v_steps)};
 }
 
 PackedAttention packed_args(const Prepared& in, Tensor* out, Tensor* lse, double scale) {

@@ -81,8 +81,8 @@ void write_store(const fs::path& directory, const HiddenFormat& format, const Hi
 }
 
 void read_store(const fs::path& directory, const HiddenFormat& format, int64_t rows,
-                const std::vector<int64_t>& order) {
-  HiddenStore store = HiddenStore::open(directory, {}, format);
+                const std::vector<int64_t>& order, VerifyShards verify) {
+  HiddenStore store = HiddenStore::open(directory, {}, format, verify);
   for (size_t i = 0; i < order.size(); i += kPack) {
     std::vector<DocumentRows> pack;
     for (size_t d = i; d < std::min(order.size(), i + kPack); ++d) pack.push_back({order[d], rows});
@@ -115,10 +115,16 @@ nlohmann::ordered_json measure(const fs::path& directory, const Shape& shape) {
   report("store_write", [&] { write_store(store, format, rows, documents); });
   forget_pages(plain);
   report("plain_read_cold", [&] { read_plain(plain / "file", document_bytes, order); });
+  const auto read = [&](VerifyShards verify) {
+    return [&, verify] { read_store(store, format, shape.rows, order, verify); };
+  };
   forget_pages(store);
-  report("store_read_cold", [&] { read_store(store, format, shape.rows, order); });
+  report("store_read_cold", read(VerifyShards::kNever));
+  forget_pages(store);
+  report("verified_read_cold", read(VerifyShards::kOnce));
   report("plain_read_warm", [&] { read_plain(plain / "file", document_bytes, order); });
-  report("store_read_warm", [&] { read_store(store, format, shape.rows, order); });
+  report("store_read_warm", read(VerifyShards::kNever));
+  report("verified_read_warm", read(VerifyShards::kOnce));
   return result;
 }
 

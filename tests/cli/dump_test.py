@@ -69,7 +69,7 @@ class Dump(ProgramTest):
         self.assertTrue(seen["fletcher32"])
         self.assertEqual(seen["documents"], list(range(12)))
         self.assertGreater(seen["rows"][1], 0.01)
-        self.assertIn("target.path (its weights)", seen["facts"])
+        self.assertIn("target.path (content of its weights)", seen["facts"])
         info = json.loads(self.aerie("info", "store", "--json").stdout)
         self.assertEqual((info["kind"], info["documents"]), ("hidden-state store", 12))
         self.command("train")

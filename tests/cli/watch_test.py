@@ -125,6 +125,16 @@ class Watch(ProgramTest):
         for domain in last["domains"].values():
             self.assertGreaterEqual(domain["acceptance"], 1)
 
+    def test_trees_are_measured_beside_the_chains_where_the_run_asks_for_them(self):
+        self.train("--set", "decode.tree=true", "--set", "decode.tree_width=3", "--set", "decode.tree_nodes=6")
+        evaluations = [line for line in self.lines() if line["kind"] == "eval"]
+        for line in evaluations:
+            self.assertGreaterEqual(line["acceptance_tree"], 1)
+        self.assert_events_are_the_lines()
+        self.assertIn("measured in trees", (self.directory / "run/report.html").read_text())
+        best = max(evaluations, key=lambda line: line["acceptance"])  # the first of the best, in chains
+        self.assertEqual((self.directory / "run/best").readlink().name, f"step-{best['step']:06}")
+
     def test_no_better_draft_ends_the_run(self):
         # At so small a rate nothing changes, so that no evaluation is better than the first.
         done = self.train("--set", "eval.patience=2", "--set", "eval.every=1", "--set", "optim.lr=1e-12",

@@ -18,9 +18,9 @@ class HiddenShardDamage : public ::testing::Test {
   void SetUp() override { make_store(directory_, format_); }
 
   /// Opens the store and reads all of it. -> the error, if any
-  std::string read_all() {
-    return error_of([this] {
-      HiddenStore store = HiddenStore::open(directory_, test_facts(), format_);
+  std::string read_all(VerifyShards verify = VerifyShards::kNever) {
+    return error_of([this, verify] {
+      HiddenStore store = HiddenStore::open(directory_, test_facts(), format_, verify);
       for (int64_t d = 0; d < kTestDocuments; ++d) {
         const DocumentRows wanted{d, store.rows(d)};
         const HiddenRows read = store.read({&wanted, 1}), rows = test_rows(d, format_);
@@ -66,10 +66,12 @@ TEST_F(HiddenShardDamage, NoFlippedBitPassesForData) {
     refused += message != kNoError;
     EXPECT_THAT(message, AnyOf(kNoError, HasSubstr("shard-00001.h5"))) << "byte " << at;
     EXPECT_THAT(verify("shard-00001.h5"), HasSubstr("its checksum is")) << "byte " << at;
+    EXPECT_THAT(read_all(VerifyShards::kOnce), HasSubstr("shard-00001.h5")) << "byte " << at;
     flip(shard_, at, bit);
   }
   EXPECT_GT(refused, kFlips / 2);  // the others hit bytes that HDF5 does not use
   EXPECT_EQ(read_all(), kNoError);
+  EXPECT_EQ(read_all(VerifyShards::kOnce), kNoError);
   EXPECT_EQ(verify("shard-00001.h5"), kNoError);
 }
 

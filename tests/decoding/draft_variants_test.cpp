@@ -55,9 +55,10 @@ Tokens training_chain(const TestDraft& draft, const TargetModel& target, const T
       k_all.push_back(key);
       v_all.push_back(value);
       const Tensor rows = k == 0 ? at::arange(n) : at::full({1}, n - 1, at::kLong);
+      const int64_t window = draft.config.window > 0 ? draft.config.window - k : 0;
       return ops::ttt_attention(q, rows, k_all[0], v_all[0], start,
                                 {k_all.begin() + 1, k_all.end()}, {v_all.begin() + 1, v_all.end()},
-                                scale);
+                                scale, window);
     };
     const InputEmbeds embeds{k == 0 ? next_embeds : Tensor(), {}};
     const DraftStep step = model.step(tokens, hidden, positions, {}, attend, embeds);
@@ -103,9 +104,12 @@ TEST(DraftVariants, GuessWhatTrainingComputes) {
       {"qwen3", [](DraftConfig& c) { c.qk_norm = true; }},
       {"residual", [](DraftConfig& c) { c.norm_before_residual = true; }},
       {"deep", [](DraftConfig& c) { c.layers = 3; }},
+      {"window", [](DraftConfig& c) { c.window = 6; }},
+      {"narrow", [](DraftConfig& c) { c.window = kDepths; }},
       {"all",
        [](DraftConfig& c) {
          c.layers = 2;
+         c.window = 9;
          c.qk_norm = c.fc_norm = c.norm_output = c.norm_before_residual = true;
        }},
   };
@@ -131,7 +135,7 @@ TEST(DraftVariants, GuessWhatTrainingComputes) {
     EXPECT_EQ(drafted_chain(draft, *target, captured, text, 10), expected);
     chains.insert(expected);
   }
-  EXPECT_GE(chains.size(), 5u) << "the variants hardly matter: the test shows nothing";
+  EXPECT_GE(chains.size(), 7u) << "the variants hardly matter: the test shows nothing";
 }
 
 /// With draft.use_input_embeds the draft reads the features of a prompt's audio, wherever the

@@ -31,6 +31,11 @@ const Variant kVariants[] = {
        c.layers = 2;
        c.qk_norm = c.fc_norm = c.norm_output = c.norm_before_residual = true;
      }},
+    {"window",
+     [](DraftConfig& c) {
+       c.layers = 2;
+       c.window = 24;
+     }},
 };
 
 DraftConfig config_of(const Variant& variant) {
@@ -45,6 +50,7 @@ void expect_same(const LoadedDraft& draft, const DraftConfig& config, const Draf
   EXPECT_EQ(draft.config.fc_norm, config.fc_norm);
   EXPECT_EQ(draft.config.norm_output, config.norm_output);
   EXPECT_EQ(draft.config.norm_before_residual, config.norm_before_residual);
+  EXPECT_EQ(draft.config.window, config.window);
   ASSERT_EQ(draft.params.tensors.size(), params.tensors.size());
   for (const auto& [name, tensor] : params.tensors) {
     EXPECT_TRUE(draft.params.at(name).equal(tensor)) << name;
@@ -88,6 +94,51 @@ TEST(DraftVariants, FilesNameThemAsVllmReadsThem) {
   EXPECT_FALSE(file.contains("layers.1.hidden_norm.weight"));
   EXPECT_EQ(file.tensor("layers.1.self_attn.q_proj.weight").size(1), config.hidden);
   EXPECT_EQ(file.tensor("midlayer.self_attn.q_proj.weight").size(1), 2 * config.hidden);
+}
+
+TEST(DraftVariants, AWindowIsWrittenAsVllmReadsIt) {
+  const Scratch scratch;
+  DraftConfig config = golden_config();
+  const auto written = [&](const std::string& name) {
+    save_draft(scratch / name, config, init_draft(config, {}, 5), every_second_id(), at::kFloat);
+    return json::parse(read_file(scratch / name / "config.json"));
+  };
+  const json full = written("full");
+  for (const char* key : {"layer_types", "sliding_window"}) EXPECT_FALSE(full.contains(key)) << key;
+  config.layers = 2;
+  config.window = 24;
+  const json windowed = written("windowed");
+  EXPECT_EQ(windowed.at("layer_types"), json({"sliding_attention", "sliding_attention"}));
+  EXPECT_EQ(windowed.at("sliding_window"), 24);
+  EXPECT_EQ(windowed.at("use_sliding_window"), true);
+}
+
+TEST(DraftVariants, WindowsOfOthersAreReadOrRefused) {
+  const Scratch scratch;
+  DraftConfig config = golden_config();
+  config.layers = 2;
+  const fs::path directory = scratch / "draft";
+  save_draft(directory, config, init_draft(config, {}, 5), every_second_id(), at::kFloat);
+  const json plain = json::parse(read_file(directory / "config.json"));
+  const auto with = [&](const json& keys) {
+    json changed = plain;
+    changed.update(keys);
+    write_text(directory / "config.json", changed.dump());
+  };
+  const auto refusal = [&] { return error_of([&] { load_draft(directory, target_config()); }); };
+  const json sliding(3, "sliding_attention");  // one more than layers: copied from a larger model
+  with({{"layer_types", sliding}, {"sliding_window", 7}});
+  EXPECT_EQ(load_draft(directory, target_config()).config.window, 7);
+  with({{"layer_types", {"full_attention", "full_attention"}}, {"sliding_window", 7}});
+  EXPECT_EQ(load_draft(directory, target_config()).config.window, 0);
+  with({{"sliding_window", 7}});  // vLLM asks layer_types first
+  EXPECT_EQ(load_draft(directory, target_config()).config.window, 0);
+  with({{"layer_types", sliding}});
+  EXPECT_THAT(refusal(), HasSubstr("\"sliding_window\" is missing"));
+  with({{"layer_types", {"sliding_attention", "full_attention"}}, {"sliding_window", 7}});
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("[sliding_attention, full_attention]"), HasSubstr("all")));
+  with({{"layer_types", {"sliding_attention"}}, {"sliding_window", 7}});
+  EXPECT_THAT(refusal(), HasSubstr("names 1 layers, and the draft has 2"));
 }
 
 TEST(DraftVariants, AFileWithoutTheTensorsOfItsFlagsIsRefused) {
@@ -162,6 +213,11 @@ TEST(Servable, NamesTheOptionAndWhoCanServeIt) {
               AllOf(HasSubstr("draft.layers"), Not(HasSubstr("sglang"))));
   EXPECT_THAT(refusal(kVariants[4], "sglang"), HasSubstr("draft.norm_before_residual"));
   EXPECT_EQ(refusal(kVariants[4], "gguf"), kNoError);
+  const Variant window{"window", [](DraftConfig& c) { c.window = 24; }};
+  for (const char* engine : {"sglang", "gguf"}) {
+    EXPECT_THAT(refusal(window, engine),
+                AllOf(HasSubstr("draft.window"), HasSubstr("(one for vllm, speculators can)")));
+  }
 }
 
 TEST(Servable, LlamaCppReadsTheResidualsFlag) {

@@ -39,7 +39,11 @@ void check_differences(const std::vector<Tensor>& values, const Function& f) {
   }
 }
 
-TEST(TrainingDifferences, TttAttention) {
+class TttDifferences : public ::testing::TestWithParam<int64_t> {};
+
+INSTANTIATE_TEST_SUITE_P(Windows, TttDifferences, ::testing::Values(0, 3));
+
+TEST_P(TttDifferences, GradientIsTheSlope) {
   const int64_t n = 11, r = 6, heads = 4, kv_heads = 2, d = 8;
   const Tensor rows = at::tensor({0, 2, 3, 6, 9, 10}, at::kLong),
                q_start = at::tensor({0, 4, 11}, at::kInt);
@@ -49,9 +53,9 @@ TEST(TrainingDifferences, TttAttention) {
   for (int i = 0; i < 4; ++i) values.push_back(at::randn({r, kv_heads, d}, kDoubles));
   const Tensor weight = at::randn({r, heads, d}, kDoubles);
   check_differences(values, [&](const std::vector<Tensor>& x) {
-    return (ops::ttt_attention(x[0], rows, x[1], x[2], q_start, {x[3], x[4]}, {x[5], x[6]}, 0.4) *
-            weight)
-        .sum();
+    const Tensor out = ops::ttt_attention(x[0], rows, x[1], x[2], q_start, {x[3], x[4]},
+                                          {x[5], x[6]}, 0.4, GetParam());
+    return (out * weight).sum();
   });
 }
 

@@ -75,6 +75,11 @@ inline std::pair<Tensor, int64_t> DenseUnroll::loss(int64_t unroll, double decay
   const Tensor row = at::arange(n);
   const Tensor document = at::searchsorted(batch.q_start.to(at::kLong), row, false, true);
   const Tensor causal = document.unsqueeze(1).eq(document).logical_and(row.unsqueeze(1).ge(row));
+  // At depth k a row stands k tokens further; its own keys of earlier depths are between.
+  const auto seen = [&](int64_t k) {
+    if (config.window == 0) return causal;
+    return causal.logical_and((row.unsqueeze(1) + k - row).lt(config.window));
+  };
   const auto supervised = [&](int64_t steps) {
     return ahead(batch.loss_mask, steps).logical_and(ahead(document, steps).eq(document));
   };
@@ -94,7 +99,7 @@ inline std::pair<Tensor, int64_t> DenseUnroll::loss(int64_t unroll, double decay
     };
     keys.push_back(rotate(kv[0]));
     values.push_back(kv[1].view({n, -1, dim}));
-    const Tensor mixed = attend(rotate(q), keys, values, causal);
+    const Tensor mixed = attend(rotate(q), keys, values, seen(k));
     hidden = hidden + mixed.reshape({n, -1}).matmul(matrix("midlayer.self_attn.o_proj.weight"));
     const Tensor x = norm(hidden, "midlayer.post_attention_layernorm.weight");
     const auto gate_up = x.matmul(matrix("midlayer.mlp.gate_up_proj.weight")).chunk(2, 1);

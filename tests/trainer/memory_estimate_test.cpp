@@ -63,6 +63,18 @@ TEST(MemoryEstimate, DepthSamplingAndRecomputingShrinkTheUnroll) {
   EXPECT_LT(part(recomputed, "unroll"), all / 2);
 }
 
+TEST(MemoryEstimate, TrainingOnStoredStatesHoldsEmbeddingAndHeadUnlessPromptsAreDecoded) {
+  RunConfig offline = run();
+  offline.hidden_states.mode = "offline";
+  EXPECT_EQ(part(offline, "target: weights"),
+            2 * (1000 * 64 + 800 * 64));  // 4 ids a draft's are seen
+  EXPECT_EQ(part(offline, "one layer's"), 0);
+  offline.data.heldout = "heldout.jsonl";
+  EXPECT_EQ(part(offline, "target: weights"), part(run(), "target: weights"));
+  offline.eval.prompts = 0;
+  EXPECT_LT(part(offline, "target: weights"), part(run(), "target: weights"));
+}
+
 TEST(MemoryEstimate, GrowsLinearlyWithThePack) {
   RunConfig twice = run();
   twice.train.pack_tokens *= 2;

@@ -122,8 +122,35 @@ RunConfig with_options(const fs::path& directory, const std::string& name) {
   config.train.recompute = true;
   config.optim.ema = 0.9;
   config.draft.layers = 2;
+  config.draft.window = 12;
   config.draft.norm_output = config.draft.fc_norm = true;
   return config;
+}
+
+TEST(OptionsRun, AWindowAsLongAsTheTextsChangesNoBit) {
+  const Scratch directory;
+  const auto trained = [&](const std::string& name, int64_t window) {
+    RunConfig config = tiny_run(directory.path(), name);
+    config.train.max_steps = 3;
+    config.draft.window = window;
+    train_command(config, {}, {});
+    return read_file(config.output.dir / "latest/masters.safetensors");
+  };
+  const std::string whole = trained("whole", 0);
+  EXPECT_TRUE(trained("long", 500) == whole);
+  EXPECT_FALSE(trained("short", 8) == whole);
+}
+
+TEST(OptionsRun, AWindowThatTheUnrollFillsIsRefused) {
+  const Scratch directory;
+  RunConfig config = tiny_run(directory.path(), "narrow");
+  config.draft.window = config.train.unroll - 1;
+  EXPECT_THAT(testing::error_of([&] { train_command(config, {}, {}); }),
+              ::testing::HasSubstr("draft.window is 2"));
+  config.draft.window = 8;
+  config.draft.serve_with = "sglang";
+  EXPECT_THAT(testing::error_of([&] { train_command(config, {}, {}); }),
+              ::testing::HasSubstr("draft.window: a draft for sglang"));
 }
 
 TEST(OptionsRun, ResumesExactlyAndItsDraftIsTheAverage) {

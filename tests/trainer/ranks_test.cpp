@@ -32,6 +32,7 @@ void assign(RunConfig& config, const std::string& text) {
   if (key == "train.accumulate") config.train.accumulate = number();
   if (key == "train.zero") config.train.zero = number();
   if (key == "train.epochs") config.train.epochs = number();
+  if (key == "train.recompute") config.train.recompute = value == "true";
   if (key == "train.rank_timeout") config.train.rank_timeout = number();
   if (key == "train.checkpoint_every") config.train.checkpoint_every = number();
   if (key == "optim.lr") config.optim.lr = std::stod(value);
@@ -122,6 +123,14 @@ TEST_F(RanksTest, TrainWhatOneProcessTrains) {
   ASSERT_GE(read_state(output("one") / "latest").step, 8);
   expect_equal_up_to_rounding(output("one"), output("two"));
   expect_equal_up_to_rounding(output("one"), output("three"));
+}
+
+TEST_F(RanksTest, TrainWhatOneProcessTrainsAlsoByComputingAgain) {
+  complete("one", {.ranks = 1, .set = {"train.accumulate=4", "train.recompute=true"}});
+  complete("two", {.ranks = 2, .set = {"train.accumulate=2", "train.recompute=true"}});
+  complete("kept", {.ranks = 2, .set = {"train.accumulate=2"}});
+  expect_equal_up_to_rounding(output("one"), output("two"));
+  expect_equal_up_to_rounding(output("kept"), output("two"));
 }
 
 TEST_F(RanksTest, ZeroChangesNoBit) {

@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 
 #include "tests/testing.h"
-#include "tests/trainer/tiny_run.h"
 
 namespace aerie {
 namespace {
@@ -46,19 +45,6 @@ TEST(RunFacts, AnOverrideThatCannotBeIsRefused) {
       error_of([&] { check({"eval.every"}); }),
       AllOf(HasSubstr("eval.every: a resumed run need not agree"), HasSubstr("a, b, c, d")));
   EXPECT_THAT(error_of([&] { check({"draft.vocab_size"}); }), HasSubstr("train.init_from"));
-}
-
-TEST(RunFacts, AFineTuneOfTheSameShapesIsAnotherTarget) {
-  const Scratch directory;
-  testing::write_tiny_target(directory / "one");
-  fs::copy(directory / "one", directory / "two");
-  EXPECT_EQ(fingerprint_target(directory / "one"), fingerprint_target(directory / "two"));
-  const fs::path weights = directory / "two/model.safetensors";
-  std::string content = read_file(weights);
-  content.back() =
-      static_cast<char>(content.back() ^ 1);  // a weight differs; header and size do not
-  write_file_atomic(weights, content);
-  EXPECT_NE(fingerprint_target(directory / "one"), fingerprint_target(directory / "two"));
 }
 
 }  // namespace

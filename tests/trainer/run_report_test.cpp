@@ -22,7 +22,7 @@ constexpr const char* kTrainLine =
     R"("acc_k":[0.5,0.25],"tau_sim":1.5,"tokens_per_second":800,"step_seconds":{{"source":1,"forward":3}}}})";
 constexpr const char* kEvalLine =
     R"({{"kind":"eval","step":{0},"tokens":{0}00,"loss":2,"loss_k":[1,2],"acc_k":[0.5,0.25],"chain_k":[0.5,0.2],)"
-    R"("tau_sim":1.75,"acceptance":{1},"rate_by_depth":[0.6,0.4],)"
+    R"("tau_sim":1.75,"acceptance":{1},"acceptance_tree":2.34,"rate_by_depth":[0.6,0.4],)"
     R"("domains":{{"a<b":{{"loss":2,"tau_sim":1.9,"acceptance":1.6}}}}}})";
 
 void write_run(const Scratch& dir, const std::string& name, double lr) {
@@ -73,9 +73,10 @@ TEST(RunReport, ShowsARunInFull) {
   write_run(dir, "run", 1e-3);
   write_run_report({dir / "run"}, {});
   const std::string html = read_file(dir / "run/report.html");
-  for (const char* part : {"1.25", "tau_sim", "Loss by depth", "Learning rate", "Tokens a second",
-                           "a&lt;b", "1.60", "50.0 %", "10 / 20 / 30 / 31", "1 × not JSON",
-                           "64 ids (this run)</td><td>97.00 %</td><td>90.00 %", "optim.lr"}) {
+  for (const char* part :
+       {"1.25", "2.34", "guessing in trees", "measured in trees", "tau_sim", "Loss by depth",
+        "Learning rate", "Tokens a second", "a&lt;b", "1.60", "50.0 %", "10 / 20 / 30 / 31",
+        "1 × not JSON", "64 ids (this run)</td><td>97.00 %</td><td>90.00 %", "optim.lr"}) {
     EXPECT_THAT(html, HasSubstr(part));
   }
   EXPECT_THAT(html, AllOf(Not(HasSubstr("http")), Not(HasSubstr("Settings that differ"))))

@@ -15,6 +15,7 @@
 namespace aerie {
 namespace {
 
+using ::testing::AllOf;
 using testing::error_of;
 using ::testing::HasSubstr;
 using testing::kNoError;
@@ -128,6 +129,28 @@ TEST_F(StoredSourceTest, OfflineAndHybridRunsEndWithTheWeightsOfAnOnlineRun) {
   EXPECT_EQ(end_of(hybrid), end_of(online));
 }
 
+TEST_F(StoredSourceTest, AFlippedByteMetWhileTrainingIsRefusedByName) {
+  RunConfig config = run("offline", "offline");
+  dump_command(config, {});
+  const fs::path shard = config.hidden_states.store / "shard-00001.h5";
+  std::string content = read_file(shard);
+  char& byte = content[content.size() / 2];
+  byte = static_cast<char>(byte ^ 4);
+  write_file_atomic(shard, content);
+  const std::pair<const char*, const char*> ways[] = {{"once", "its checksum is"},
+                                                      {"never", "rows "}};
+  for (const auto& [verify, reason] : ways) {
+    config.hidden_states.verify = verify;
+    config.output.dir = directory_ / verify;
+    EXPECT_THAT(error_of([&] { train_command(config, {}, {}); }),
+                AllOf(HasSubstr("shard-00001.h5 is damaged: "), HasSubstr(reason),
+                      HasSubstr("run aerie dump")));
+  }
+  byte = static_cast<char>(byte ^ 4);
+  write_file_atomic(shard, content);
+  EXPECT_NO_THROW(train_command(config, {}, {}));
+}
+
 TEST_F(StoredSourceTest, ARunGoesOnInAnotherMode) {
   const RunConfig online = run("online", "online");
   train_command(online, {}, {});
@@ -181,7 +204,7 @@ TEST_F(StoredSourceTest, AStoreOfAnotherTargetTokenizerOrLayersIsRefusedByName) 
   write_file_atomic(weights, bytes);
   const std::string message = error_of([&] { train_command(config, {}, {}); });
   EXPECT_THAT(message, HasSubstr("manifest.json was not made for this run"));
-  EXPECT_THAT(message, HasSubstr("target.path (its weights): the store has "));
+  EXPECT_THAT(message, HasSubstr("target.path (content of its weights): the store has "));
   EXPECT_THAT(message, ::testing::Not(HasSubstr("config.json):")));
   bytes.back() = static_cast<char>(bytes.back() ^ 1);
   write_file_atomic(weights, bytes);

@@ -1,14 +1,16 @@
 // The loop's own rules, on a made-up target: no file is read, no model is run.
 #include "trainer/trainer.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <fstream>
 #include <limits>
 
 #include "common/error.h"
+#include "common/files.h"
 #include "tests/testing.h"
 #include "tests/trainer/tiny_draft.h"
+#include "trainer/run_history.h"
 
 namespace aerie {
 namespace {
@@ -194,7 +196,7 @@ TEST_F(TrainerTest, BestIsByMeasuredAcceptanceNotByLoss) {
   measure_ = [&](const TargetModel&, const DraftConfig&, const DraftParams&, const VocabMap&,
                  const std::vector<MediaTokens>& prompts) {
     EXPECT_EQ(prompts.size(), 1u);
-    return Acceptance{measured[calls++], {0.5}};
+    return Acceptance{measured[calls++], {0.5}, {}, 3.5 - calls};  // in trees the first is best
   };
   const auto trainer = this->trainer(source, &heldout);
   EXPECT_TRUE(trainer->run());
@@ -204,6 +206,13 @@ TEST_F(TrainerTest, BestIsByMeasuredAcceptanceNotByLoss) {
   EXPECT_EQ(trainer->state().best.metric, "acceptance");
   EXPECT_EQ(read_state(directory_ / "best").step, 4);
   EXPECT_EQ(read_state(directory_ / "latest").step, 6);
+  const RunHistory history = read_history(directory_.path());
+  ASSERT_EQ(history.evaluations.size(), 3u);
+  EXPECT_EQ(history.best()->step, 4);
+  EXPECT_EQ(history.evaluations[0].acceptance_tree, 2.5);
+  EXPECT_EQ(history.evaluations[1].acceptance_tree, 1.5);
+  EXPECT_THAT(read_file(directory_ / "metrics.jsonl"),
+              ::testing::HasSubstr("\"acceptance_tree\":"));
 }
 
 TEST_F(TrainerTest, DomainsAreEvaluatedAsIfEachWereAlone) {

@@ -2,7 +2,7 @@
 // row-sparse form against the dense one.
 #include "trainer/ttt_loss.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include "data/safetensors.h"
 #include "tests/testing.h"
@@ -230,9 +230,14 @@ TrainBatch in_double(TrainBatch batch) {
   return batch;
 }
 
-TEST(RowSparseUnroll, EqualsTheDenseFormInLossAndEveryGradient) {
+class RowSparseUnroll : public ::testing::TestWithParam<int64_t> {};
+
+INSTANTIATE_TEST_SUITE_P(Windows, RowSparseUnroll, ::testing::Values(0, 5, 8, 1000));
+
+TEST_P(RowSparseUnroll, EqualsTheDenseFormInLossAndEveryGradient) {
   at::manual_seed(11);
-  const DraftConfig config = testing::tiny_draft(16, 50, 30);
+  DraftConfig config = testing::tiny_draft(16, 50, 30);
+  config.window = GetParam();
   const VocabMap vocab = make_vocab_map(std::get<0>(at::randperm(50).narrow(0, 0, 30).sort()), 50);
   for (const std::vector<int64_t>& lengths :
        {std::vector<int64_t>{40}, {7, 23, 1, 18}, {2, 3, 5, 8, 13, 21}}) {
@@ -264,6 +269,14 @@ TEST(RowSparseUnroll, EqualsTheDenseFormInLossAndEveryGradient) {
   }
 }
 
+TEST(Window, TooNarrowForTheUnrollIsRefused) {
+  DraftConfig config = testing::tiny_draft(16, 50, 30);
+  config.window = 4;
+  EXPECT_EQ(testing::error_of([&] { check_window(config, 4); }), testing::kNoError);
+  EXPECT_THAT(testing::error_of([&] { check_window(config, 5); }),
+              ::testing::HasSubstr("draft.window is 4, and at the last of 5 unroll steps"));
+}
+
 /// Gradients of one batch, by parameter, computed in `type`.
 DraftParams gradients_in(at::ScalarType type, const DraftConfig& config, const TrainBatch& batch,
                          const VocabMap& vocab, const Tensor& embed, const Tensor& head) {
@@ -283,7 +296,11 @@ DraftParams gradients_in(at::ScalarType type, const DraftConfig& config, const T
   return gradients;
 }
 
-TEST(Bf16Unroll, GradientsPointWhereF32Does) {
+class Bf16Unroll : public ::testing::TestWithParam<int64_t> {};
+
+INSTANTIATE_TEST_SUITE_P(Windows, Bf16Unroll, ::testing::Values(0, 40));
+
+TEST_P(Bf16Unroll, GradientsPointWhereF32Does) {
   at::manual_seed(5);
   DraftConfig config = testing::tiny_draft(576, 3000, 1000);
   config.intermediate = 1536;
@@ -291,6 +308,7 @@ TEST(Bf16Unroll, GradientsPointWhereF32Does) {
   config.kv_heads = 3;
   config.head_dim = 64;
   config.max_position = 512;
+  config.window = GetParam();
   const VocabMap vocab = make_vocab_map(at::arange(1000) * 3, 3000);
   const TrainBatch batch = random_batch(config, {130, 70, 200});
   const Tensor embed = at::randn({3000, 576}) * 0.1, head = at::randn({3000, 576}) * 0.1;

@@ -105,6 +105,16 @@ TEST_F(WarmStart, ResumesWithoutTheDraftItStartedFrom) {
   EXPECT_THAT(refusal(config), HasSubstr("train.init_from: was "));
 }
 
+TEST_F(WarmStart, ADraftLearnsToLookBackLessFar) {
+  RunConfig config = frozen("windowed", at("first/latest"));
+  config.draft.window = 9;
+  train_command(config, {}, {});
+  EXPECT_EQ(read_any_draft(at("windowed/latest/draft"), std::nullopt).config.window, 9);
+  // Which a later run from it keeps.
+  train_command(frozen("later", at("windowed/latest")), {}, {});
+  EXPECT_EQ(read_any_draft(at("later/latest/draft"), std::nullopt).config.window, 9);
+}
+
 TEST_F(WarmStart, WhatDoesNotFitTheRunIsRefused) {
   RunConfig config = frozen("second", at("first/latest"));
   config.draft.vocab_size = 32;

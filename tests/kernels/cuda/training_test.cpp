@@ -24,12 +24,18 @@ struct TttCase {
   int64_t heads, kv_heads, head_dim, steps;
   std::vector<int32_t> q_start;
   double kept;  // share of rows that are queries
+  int64_t window = 0;
 };
 
 const std::vector<TttCase> kTttCases = {
-    {4, 2, 64, 0, {0, 40}, 1.0},     {4, 2, 64, 3, {0, 1, 30, 75}, 0.5},
-    {3, 3, 16, 6, {0, 33}, 0.7},     {6, 2, 128, 2, {0, 20, 20, 41}, 0.6},
-    {2, 1, 256, 1, {0, 9, 36}, 1.0}, {5, 1, 80, 2, {0, 550}, 0.04},
+    {4, 2, 64, 0, {0, 40}, 1.0},
+    {4, 2, 64, 3, {0, 1, 30, 75}, 0.5},
+    {3, 3, 16, 6, {0, 33}, 0.7},
+    {6, 2, 128, 2, {0, 20, 20, 41}, 0.6},
+    {2, 1, 256, 1, {0, 9, 36}, 1.0},
+    {5, 1, 80, 2, {0, 550}, 0.04},
+    {4, 2, 64, 3, {0, 1, 60, 105}, 0.5, 7},
+    {4, 1, 32, 1, {0, 90}, 1.0, 40},
 };
 
 ops::AttentionInputs make_inputs(const TttCase& c, at::ScalarType type) {
@@ -42,7 +48,8 @@ ops::AttentionInputs make_inputs(const TttCase& c, at::ScalarType type) {
                           at::tensor(c.q_start, at::kInt),
                           {},
                           {},
-                          1 / std::sqrt(double(c.head_dim))};
+                          1 / std::sqrt(double(c.head_dim)),
+                          c.window};
   for (int64_t s = 0; s < c.steps; ++s) {
     in.k_steps.push_back(random({rows.numel(), c.kv_heads, c.head_dim}, type));
     in.v_steps.push_back(random({rows.numel(), c.kv_heads, c.head_dim}, type));
