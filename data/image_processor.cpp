@@ -14,7 +14,8 @@
 namespace aerie {
 namespace {
 
-const std::set<std::string> kPatchTypes = {"Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast"};
+const std::set<std::string> kPatchTypes = {"HunYuanVLImageProcessor", "Qwen2VLImageProcessor",
+                                           "Qwen2VLImageProcessorFast"};
 constexpr int kBicubic = 3;  // PIL.Image.BICUBIC
 constexpr double kMaxProportion = 200;
 
@@ -35,19 +36,21 @@ int64_t pixel_limit(const Json& settings, const char* key, const char* edge,
   return setting<int64_t>(setting<Json>(settings, "size", where), edge, where + ": size");
 }
 
-void refuse_unusual(const Json& settings, const std::string& where) {
+void refuse_unusual(const Json& settings, bool states_filter, const std::string& where) {
   for (const char* key : {"do_resize", "do_rescale", "do_normalize"}) {
     AERIE_CHECK(settings.value(key, true), "{}: \"{}\" is false, which is not supported", where,
                 key);
   }
-  AERIE_CHECK(settings.value("resample", kBicubic) == kBicubic,
+  AERIE_CHECK(!states_filter || settings.value("resample", kBicubic) == kBicubic,
               "{}: \"resample\" is {}, and only {} (bicubic) is supported", where,
               settings.at("resample").dump(), kBicubic);
 }
 
 PatchSettings read_settings(const Json& settings, const std::string& where) {
   PatchSettings s;
-  refuse_unusual(settings, where);
+  s.marked_rows = settings.value("image_processor_type", "") == "HunYuanVLImageProcessor";
+  // HunyuanOCR's file names another filter than the bicubic one that its processor always takes.
+  refuse_unusual(settings, !s.marked_rows, where);
   s.patch = setting<int64_t>(settings, "patch_size", where);
   s.temporal_patch = setting<int64_t>(settings, "temporal_patch_size", where);
   s.merge = setting<int64_t>(settings, "merge_size", where);
@@ -79,6 +82,7 @@ class PatchProcessor final : public MediaProcessor {
       image = at::_upsample_bicubic2d_aa(image.unsqueeze(0), size, false)[0];
     return {pack_patches(image, settings_), grid_of(size)};
   }
+  int64_t edge() const override { return settings_.marked_rows ? 1 : 0; }
   std::string fingerprint() const override { return fingerprint_; }
 
  private:
@@ -87,7 +91,7 @@ class PatchProcessor final : public MediaProcessor {
   }
   MediaGrid grid_of(std::array<int64_t, 2> size) const {
     const int64_t side = settings_.patch * settings_.merge;
-    return {1, size[0] / side, size[1] / side};
+    return {1, size[0] / side, size[1] / side + (settings_.marked_rows ? 1 : 0)};
   }
   std::array<int64_t, 2> scaled_size(const at::Tensor& image, const std::string& source) const {
     try {
@@ -126,7 +130,8 @@ std::array<int64_t, 2> patch_image_size(int64_t height, int64_t width, const Pat
 
 at::Tensor pack_patches(const at::Tensor& x, const PatchSettings& s) {
   const at::Tensor image = x.contiguous();
-  const int64_t height = image.size(1), width = image.size(2), p = s.patch, m = s.merge;
+  const int64_t height = image.size(1), width = image.size(2), p = s.patch;
+  const int64_t m = s.marked_rows ? 1 : s.merge;
   const int64_t rows = height / p, columns = width / p, frame = p * p;
   at::Tensor out = at::empty({rows * columns, 3 * s.temporal_patch * frame}, at::kFloat);
   const uint8_t* pixels = image.const_data_ptr<uint8_t>();

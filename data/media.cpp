@@ -116,7 +116,8 @@ std::string media_text(std::span<const MediaSpan> spans) {
                     {"source", span.source},
                     {"begin", span.begin},
                     {"count", span.count},
-                    {"grid", span.grid}});
+                    {"grid", span.grid},
+                    {"edge", span.edge}});
   }
   return list.dump();
 }
@@ -129,8 +130,8 @@ std::vector<MediaSpan> parse_media_text(std::string_view text) {
       const std::optional<MediaKind> kind = kind_of(entry.at("kind"));
       AERIE_CHECK(kind, "a stored piece of media is of kind {}: prepare the data again",
                   entry.at("kind").dump());
-      spans.push_back(
-          {*kind, entry.at("source"), entry.at("begin"), entry.at("count"), entry.at("grid")});
+      spans.push_back({*kind, entry.at("source"), entry.at("begin"), entry.at("count"),
+                       entry.at("grid"), entry.value("edge", int64_t{0})});
     }
   } catch (const Json::exception& e) {
     fail("the stored media of a document cannot be read ({}): prepare the data again", e.what());

@@ -30,8 +30,9 @@ struct MediaSpan {
   /// How they are laid out: time, rows, columns. Their product is the number that the file makes,
   /// of which `count` are there (fewer where the document was cut). Audio: {n, 1, 1}.
   std::array<int64_t, 3> grid{0, 1, 1};
+  int64_t edge = 0;  ///< more of them on either side of the grid: HunyuanOCR marks begin and end
 
-  int64_t tokens() const { return grid[0] * grid[1] * grid[2]; }
+  int64_t tokens() const { return grid[0] * grid[1] * grid[2] + 2 * edge; }
 };
 
 /// Token ids, and the media that some of them stand for.

@@ -120,9 +120,10 @@ MediaPlaces place_media(const std::vector<int32_t>& ids, const std::vector<Media
       if (!kind) continue;
       auto& pieces = waiting[static_cast<size_t>(*kind)];
       check_placeholders(!pieces.empty(), *kind);
-      MediaSpan span{*kind, pieces.front().source, static_cast<int64_t>(i) + shift, 0, {}};
+      MediaSpan span{*kind, pieces.front().source, static_cast<int64_t>(i) + shift, 0, {}, 0};
       pieces.pop_front();
       span.grid = processors.of(*kind).measure(span.source);
+      span.edge = processors.of(*kind).edge();
       span.count = span.tokens();
       shift += span.count - 1;
       places.spans.push_back(std::move(span));

@@ -28,6 +28,8 @@ class MediaProcessor {
   /// The layout of the piece's tokens. Decodes it all: a damaged file is found before a model is
   /// loaded, not in the midst of training. Throws Error naming the file.
   virtual MediaGrid measure(const std::string& source) const = 0;
+  /// Tokens on either side of that layout that stand for a piece's begin and end.
+  virtual int64_t edge() const { return 0; }
   /// What the tower reads. Throws Error naming the file.
   virtual MediaFeatures load(const std::string& source) const = 0;
   /// Hash of all that decides the above.

@@ -129,6 +129,7 @@ Batch build_batch(std::span<Sequence* const> sequences, std::span<const Chunk> c
   batch.input.positions = positions.tensor();
   if (!media.empty()) {
     batch.input.embeds = media.embeds();
+    batch.input.deepstack = media.deepstack();
     batch.input.embed_rows = media.rows();
   }
   if (!logit_rows.empty()) batch.input.logit_rows = to_tensor(logit_rows, at::kLong);

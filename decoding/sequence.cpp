@@ -54,10 +54,13 @@ void MediaRows::add(const Sequence& sequence, int64_t first, int64_t count, int6
   const int64_t* to = std::lower_bound(all, end, first + count);
   if (from == to) return;
   embeds_.push_back(encoded.embeds.narrow(0, from - all, to - from));
+  if (encoded.deepstack.defined())
+    deepstack_.push_back(encoded.deepstack.narrow(0, from - all, to - from));
   for (; from < to; ++from) rows_.push_back(row + *from - first);
 }
 
 Tensor MediaRows::embeds() const { return at::cat(embeds_); }
+Tensor MediaRows::deepstack() const { return deepstack_.empty() ? Tensor() : at::cat(deepstack_); }
 Tensor MediaRows::rows() const { return at::tensor(rows_, at::kLong); }
 
 void encode_media(Sequence& sequence, const TargetModel& target) {

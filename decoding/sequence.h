@@ -118,11 +118,12 @@ class MediaRows {
   /// Tokens [first, first + count) of the sequence are rows `row` and on.
   void add(const Sequence& sequence, int64_t first, int64_t count, int64_t row);
   bool empty() const { return rows_.empty(); }
-  Tensor embeds() const;  ///< [M,C]
-  Tensor rows() const;    ///< [M] i64 ascending
+  Tensor embeds() const;     ///< [M,C]
+  Tensor deepstack() const;  ///< [M,S*C]; undefined where the target has none
+  Tensor rows() const;       ///< [M] i64 ascending
 
  private:
-  std::vector<Tensor> embeds_;
+  std::vector<Tensor> embeds_, deepstack_;
   std::vector<int64_t> rows_;
 };
 

@@ -170,6 +170,17 @@ LayerIds read_convention(const HfJson& file, std::optional<LayerIds> ids) {
   return LayerIds::kOutputOfLayer;
 }
 
+/// The target's own, but of HunyuanOCR's axes only the first, which counts tokens as text does:
+/// that one is what vLLM feeds a draft without axes beside such a target, and the drafts that are
+/// published for it (AngelSlim) have no others.
+RopeConfig draft_rope(RopeConfig rope) {
+  if (rope.per_dimension) {
+    rope.sections.clear();
+    rope.per_dimension = false;
+  }
+  return rope;
+}
+
 }  // namespace
 
 DraftConfig draft_config_for(const ModelConfig& target, int64_t draft_vocab,
@@ -191,7 +202,7 @@ DraftConfig draft_config_for(const ModelConfig& target, int64_t draft_vocab,
           .text_vocab = target.text_vocab,
           .max_position = target.max_position,
           .rms_norm_eps = target.rms_norm_eps,
-          .rope = target.rope,
+          .rope = draft_rope(target.rope),
           .capture_layers = std::move(capture_layers)};
 }
 

@@ -41,8 +41,9 @@ enum class LayerIds {
 };
 
 /// A draft of the target's own shape: one decoder layer, `draft_vocab` rows of head, the target's
-/// rope. Empty `capture_layers`: the default of target_models. Throws Error for ids that are not
-/// ascending layers of the target or a draft vocabulary that is larger than the target's.
+/// rope (of HunyuanOCR's axes the first, which counts tokens). Empty `capture_layers`: the default
+/// of target_models. Throws Error for ids that are not ascending layers of the target or a draft
+/// vocabulary that is larger than the target's.
 DraftConfig draft_config_for(const ModelConfig& target, int64_t draft_vocab,
                              std::vector<int64_t> capture_layers);
 

@@ -1,5 +1,6 @@
-"""Small tokenizers, chat templates and preprocessors in the form of Qwen2.5-VL and Qwen2-Audio, for goldens and for the
-small targets of scripts/small_target.py: bytes as tokens, and the templates' structure with their media markers."""
+"""Small tokenizers, chat templates and preprocessors in the form of Qwen-VL, HunyuanOCR and Qwen2-Audio, for goldens
+and for the small targets of scripts/small_target.py: bytes as tokens, and the templates' structure with their media
+markers."""
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +66,16 @@ class Dialect:
 
 
 IMAGES = Dialect("image", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", ("<|video_pad|>",))
+HUNYUAN_IMAGES = Dialect("image", "<im_start>", "<im_end>", "<image>")
 AUDIO = Dialect("audio", "<|audio_bos|>", "<|audio_eos|>", "<|AUDIO|>")
 
 
-def write_image_preprocessor(directory: Path, patch: int, min_pixels: int, max_pixels: int) -> dict:
-    settings = dict(image_processor_type="Qwen2VLImageProcessor", patch_size=patch, temporal_patch_size=2, merge_size=2,
-                    min_pixels=min_pixels, max_pixels=max_pixels, image_mean=[0.48145466, 0.4578275, 0.40821073],
-                    image_std=[0.26862954, 0.26130258, 0.27577711])
+def write_image_preprocessor(directory: Path, patch: int, min_pixels: int, max_pixels: int, *, temporal: int = 2,
+                             mean: list[float] | None = None, std: list[float] | None = None,
+                             kind: str = "Qwen2VLImageProcessor") -> dict:
+    settings = dict(image_processor_type=kind, patch_size=patch, temporal_patch_size=temporal, merge_size=2,
+                    min_pixels=min_pixels, max_pixels=max_pixels,
+                    image_mean=mean or [0.48145466, 0.4578275, 0.40821073],
+                    image_std=std or [0.26862954, 0.26130258, 0.27577711])
     (directory / "preprocessor_config.json").write_text(json.dumps(settings, indent=1) + "\n")
     return settings

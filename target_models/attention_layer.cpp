@@ -18,17 +18,27 @@ void load_head_norms(AttentionLayer& layer, ParamStore& store, const ModelConfig
   layer.k_norm = load_norm(store, prefix + k, c.head_dim, placement, offset);
 }
 
+Tensor turn(const Tensor& x, const HeadAngles& angles) {
+  const auto by = [&x](const ops::RopeRows& rows) {
+    return ops::rope(x, rows.positions, rows.table);
+  };
+  const Tensor whole = by(angles.rows);
+  if (!angles.second_half.positions.defined()) return whole;
+  const int64_t half = x.size(2) / 2;
+  return at::cat({whole.narrow(2, 0, half), by(angles.second_half).narrow(2, half, half)}, 2);
+}
+
 /// Queries [N,H,D] and keys [N,G,D] of qkv [N,H+2G,D]: normalised where the model does, turned.
 std::pair<Tensor, Tensor> turned(const AttentionLayer& layer, const ModelConfig& c,
-                                 const ops::RopeRows& rope, const Tensor& qkv) {
+                                 const HeadAngles& angles, const Tensor& qkv) {
   const double eps = c.rms_norm_eps;
   if (c.qk_norm == QkNorm::kBeforeRope) {
     const Tensor q = ops::rms_norm(qkv.narrow(1, 0, c.heads), layer.q_norm, eps);
     const Tensor k = ops::rms_norm(qkv.narrow(1, c.heads, c.kv_heads), layer.k_norm, eps);
-    return {ops::rope(q, rope.positions, rope.table), ops::rope(k, rope.positions, rope.table)};
+    return {turn(q, angles), turn(k, angles)};
   }
   // q and k lie side by side: turned by one call
-  const Tensor qk = ops::rope(qkv.narrow(1, 0, c.heads + c.kv_heads), rope.positions, rope.table);
+  const Tensor qk = turn(qkv.narrow(1, 0, c.heads + c.kv_heads), angles);
   const Tensor q = qk.narrow(1, 0, c.heads), k = qk.narrow(1, c.heads, c.kv_heads);
   if (c.qk_norm == QkNorm::kNone) return {q, k};
   return {ops::rms_norm(q, layer.q_norm, eps), ops::rms_norm(k, layer.k_norm, eps)};
@@ -56,12 +66,12 @@ AttentionLayer load_attention(ParamStore& store, const ModelConfig& c, int64_t i
 }
 
 Tensor attend(const AttentionLayer& layer, const ModelConfig& c, int64_t index,
-              const ops::RopeRows& rope, const Tensor& x, const ForwardInput& input) {
+              const HeadAngles& angles, const Tensor& x, const ForwardInput& input) {
   const int64_t rows = x.size(0);
   Tensor qkv = ops::linear(x, layer.qkv);
   if (layer.qkv_bias.defined()) qkv.add_(layer.qkv_bias);
   qkv = qkv.view({rows, c.heads + 2 * c.kv_heads, c.head_dim});
-  const auto [q, k] = turned(layer, c, rope, qkv);
+  const auto [q, k] = turned(layer, c, angles, qkv);
   const Tensor v = qkv.narrow(1, c.heads + c.kv_heads, c.kv_heads);
 
   Tensor mixed;

@@ -15,12 +15,20 @@ struct AttentionLayer {
   double scale = 1;          ///< of the scores
 };
 
+/// The angles of a forward's rows.
+struct HeadAngles {
+  ops::RopeRows rows;
+  /// HunyuanOCR, where axes differ: those of the second half of a head's dimensions (rope_axes);
+  /// undefined elsewhere.
+  ops::RopeRows second_half;
+};
+
 /// `prefix` ends in "self_attn.".
 AttentionLayer load_attention(ParamStore& store, const ModelConfig& config, int64_t index,
                               const std::string& prefix, const Placement& placement);
 
 /// x [N,C] normalised -> [N,C]; appends to `input.kv` as layer `index` where there are pages.
 Tensor attend(const AttentionLayer& layer, const ModelConfig& config, int64_t index,
-              const ops::RopeRows& rope, const Tensor& x, const ForwardInput& input);
+              const HeadAngles& angles, const Tensor& x, const ForwardInput& input);
 
 }  // namespace aerie

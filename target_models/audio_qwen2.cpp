@@ -2,15 +2,11 @@
 
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/layer_norm.h>
-
-#include <cmath>
 
 #include "common/error.h"
-#include "target_models/biased_linear.h"
-#include "target_models/dense.h"
 #include "target_models/hf_json.h"
 #include "target_models/multimodal.h"
+#include "target_models/tower_layers.h"
 
 namespace aerie {
 namespace {
@@ -43,19 +39,6 @@ AudioConfig read_audio_config(const HfJson& file) {
   return c;
 }
 
-struct LayerNorm {
-  Tensor weight, bias;  // [C]
-  Tensor operator()(const Tensor& x) const {
-    return at::layer_norm(x, weight.sizes(), weight, bias, kLayerNormEps);
-  }
-};
-
-LayerNorm load_layer_norm(ParamStore& store, const std::string& name, int64_t size,
-                          const Placement& placement) {
-  return {load_tensor(store, name + ".weight", {size}, placement),
-          load_tensor(store, name + ".bias", {size}, placement)};
-}
-
 /// A convolution [out, in, 3] as a product with three neighbouring rows side by side.
 BiasedLinear load_convolution(ParamStore& store, const std::string& name, int64_t out, int64_t in,
                               const Placement& placement) {
@@ -73,26 +56,25 @@ Tensor neighbours(const Tensor& x, int64_t stride) {
   return at::cat(columns, 1);
 }
 
-struct EncoderLayer {
-  LayerNorm attention_norm, mlp_norm;
-  BiasedLinear qkv, out, fc1, fc2;  // [3C,C], [C,C], [I,C], [C,I]
-};
-
-EncoderLayer load_encoder_layer(ParamStore& store, const AudioConfig& c, int64_t index,
-                                const Placement& placement) {
+TowerBlock load_encoder_layer(ParamStore& store, const AudioConfig& c, int64_t index,
+                              const Placement& placement) {
   const std::string prefix = fmt::format("audio_tower.layers.{}.", index);
   const std::string attn = prefix + "self_attn.";
-  EncoderLayer layer;
-  layer.attention_norm =
-      load_layer_norm(store, prefix + "self_attn_layer_norm", c.hidden, placement);
-  layer.mlp_norm = load_layer_norm(store, prefix + "final_layer_norm", c.hidden, placement);
-  layer.qkv.weight =
+  const auto norm = [&](const char* name) {
+    return load_layer_norm(store, prefix + name, c.hidden, kLayerNormEps, placement);
+  };
+  TowerBlock layer;
+  layer.attention_norm = norm("self_attn_layer_norm");
+  layer.mlp_norm = norm("final_layer_norm");
+  BiasedLinear& qkv = layer.attention.qkv;
+  qkv.weight =
       load_linear(store, {attn + "q_proj.weight", attn + "k_proj.weight", attn + "v_proj.weight"},
                   {c.hidden, c.hidden, c.hidden}, c.hidden, placement);
   const Tensor q = load_tensor(store, attn + "q_proj.bias", {c.hidden}, placement);
   const Tensor v = load_tensor(store, attn + "v_proj.bias", {c.hidden}, placement);
-  layer.qkv.bias = at::cat({q, at::zeros_like(q), v});  // keys have none
-  layer.out = load_biased(store, {attn + "out_proj"}, c.hidden, c.hidden, placement);
+  qkv.bias = at::cat({q, at::zeros_like(q), v});  // keys have none
+  layer.attention.out = load_biased(store, {attn + "out_proj"}, c.hidden, c.hidden, placement);
+  layer.attention.heads = c.heads;
   layer.fc1 = load_biased(store, {prefix + "fc1"}, c.intermediate, c.hidden, placement);
   layer.fc2 = load_biased(store, {prefix + "fc2"}, c.hidden, c.intermediate, placement);
   return layer;
@@ -104,17 +86,16 @@ EncoderLayer load_encoder_layer(ParamStore& store, const AudioConfig& c, int64_t
 class AudioTower final : public MediaTower {
  public:
   AudioTower(const AudioConfig& config, int64_t out, ParamStore& store, const Placement& placement);
-  Tensor run(const MediaFeatures& features) const override;
+  TowerOutput run(const MediaFeatures& features) const override;
 
  private:
   Tensor convolved(const Tensor& mel) const;
-  Tensor attention(const EncoderLayer& layer, const Tensor& x) const;
 
   AudioConfig config_;
   Placement placement_;
   BiasedLinear conv1_, conv2_, projector_;  // [C, 3*mels], [C, 3*C], [out, C]
   Tensor positions_;                        // [positions, C]
-  std::vector<EncoderLayer> layers_;
+  std::vector<TowerBlock> layers_;
   LayerNorm final_norm_;
 };
 
@@ -128,7 +109,7 @@ AudioTower::AudioTower(const AudioConfig& config, int64_t out, ParamStore& store
       load_tensor(store, "audio_tower.embed_positions.weight", {config.positions, c}, placement);
   for (int64_t i = 0; i < config.layers; ++i)
     layers_.push_back(load_encoder_layer(store, config, i, placement));
-  final_norm_ = load_layer_norm(store, "audio_tower.layer_norm", c, placement);
+  final_norm_ = load_layer_norm(store, "audio_tower.layer_norm", c, kLayerNormEps, placement);
   projector_ = load_biased(store, {"multi_modal_projector.linear"}, out, c, placement);
 }
 
@@ -139,18 +120,7 @@ Tensor AudioTower::convolved(const Tensor& mel) const {
   return at::gelu(conv2_(neighbours(first, 2))).slice(0, 0, mel.size(1) / 2);
 }
 
-/// x [R,C] normalised -> [R,C]: every row sees every row.
-Tensor AudioTower::attention(const EncoderLayer& layer, const Tensor& x) const {
-  const int64_t rows = x.size(0), heads = config_.heads, dim = config_.hidden / heads;
-  const Tensor qkv = layer.qkv(x).view({rows, 3 * heads, dim});
-  const Tensor whole = at::tensor({int32_t{0}, static_cast<int32_t>(rows)}, at::kInt);
-  const Tensor mixed = ops::segment_attention(qkv.narrow(1, 0, heads), qkv.narrow(1, heads, heads),
-                                              qkv.narrow(1, 2 * heads, heads), whole,
-                                              1.0 / std::sqrt(static_cast<double>(dim)));
-  return layer.out(mixed.reshape({rows, config_.hidden}));
-}
-
-Tensor AudioTower::run(const MediaFeatures& features) const {
+TowerOutput AudioTower::run(const MediaFeatures& features) const {
   const at::NoGradGuard no_grad;
   const Tensor& mel = features.values;
   const int64_t rows = mel.size(1) / 2, tokens = rows / 2;
@@ -160,12 +130,10 @@ Tensor AudioTower::run(const MediaFeatures& features) const {
               "models",
               mel.size(0), mel.size(1), config_.mels, 2 * config_.positions);
   Tensor x = convolved(mel) + positions_.slice(0, 0, rows);
-  for (const EncoderLayer& layer : layers_) {
-    x = x + attention(layer, layer.attention_norm(x));
-    x = x + layer.fc2(at::gelu(layer.fc1(layer.mlp_norm(x))));
-  }
+  const TowerRows all{one_segment(rows)};
+  for (const TowerBlock& layer : layers_) x = layer(x, all);
   const Tensor pairs = x.slice(0, 0, 2 * tokens).view({tokens, 2, config_.hidden});
-  return projector_(final_norm_(pairs.mean(1)));
+  return {projector_(final_norm_(pairs.mean(1))), {}};
 }
 
 }  // namespace
@@ -184,9 +152,7 @@ std::unique_ptr<TargetModel> make_qwen2_audio(ModelConfig config, ParamStore sto
   MediaTowers towers;
   towers.audio =
       std::make_unique<AudioTower>(audio, config.hidden, store, Placement{device, dtype});
-  MediaProcessors processors = read_media_processors(store.directory());
-  return make_multimodal(make_dense(std::move(config), std::move(store), device, dtype),
-                         std::move(processors), std::move(towers));
+  return make_multimodal(std::move(config), std::move(store), std::move(towers), {device, dtype});
 }
 
 }  // namespace aerie

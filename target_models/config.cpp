@@ -72,6 +72,13 @@ std::string read_architecture(const HfJson& file) {
   return names[0];
 }
 
+void check_axes(const HfJson& file, const RopeConfig& rope) {
+  const bool fits = rope.per_dimension ? rope.axes() == 4 : rope.axes() == 1 || rope.axes() == 3;
+  AERIE_CHECK(
+      fits, "{}: \"mrope_section\" names {} sections and must name {}", file.where(), rope.axes(),
+      rope.per_dimension ? "four: token, column, row, image" : "three: time, height, width");
+}
+
 /// SwiGLU and full attention: what every family has but Gemma 3.
 void require_llama_body(const HfJson& file, const Family& family) {
   const std::string& where = file.where();
@@ -102,9 +109,8 @@ ModelConfig model_config_from(const HfJson& file) {
   const Family& family = find_family(config.model_type, file.where());
   // Models with towers keep the language model's keys in a section, or, in files of transformers 4,
   // among their own.
-  const HfJson text = file.has("text_config")
-                          ? file.section("text_config").with_defaults(family.text_defaults)
-                          : file;
+  const HfJson text = (file.has("text_config") ? file.section("text_config") : file)
+                          .with_defaults(family.text_defaults);
   refuse_unsupported(text, family);
   read_shapes(text, family, config);
   config.architecture = read_architecture(file);
@@ -123,6 +129,7 @@ ModelConfig model_config_from(const HfJson& file) {
               "{}: \"mask_token_id\" {} is outside the vocabulary of {}", file.where(),
               config.mask_token, config.vocab);
   if (family.read != nullptr) family.read(text, config);
+  check_axes(text, config.rope);
   if (!config.gemma.on) require_llama_body(text, family);
   return config;
 }

@@ -21,10 +21,13 @@ struct RopeConfig {
   bool truncate = true;                   ///< yarn: the ramp's ends are whole numbers
   double attention_factor = 0;            ///< yarn: of cos and sin; 0: inferred from what follows
   double mscale = 0, mscale_all_dim = 0;  ///< yarn; 0: not given
-  /// Multi-axis RoPE (mrope): pairs of a head that follow each axis (time, height, width); []: one
-  /// axis.
+  /// Multi-axis RoPE (mrope): pairs of a head that follow each axis (time, height, width; of
+  /// HunyuanOCR token, column, row, image); []: one axis.
   std::vector<int64_t> sections = {};
   bool interleaved = false;  ///< the axes take turns (Qwen3-VL) instead of blocks (Qwen2.5-VL)
+  /// HunyuanOCR (xdrope): blocks of twice the sections over all dimensions of a head, so that the
+  /// halves of a pair follow different axes.
+  bool per_dimension = false;
 
   int64_t axes() const { return sections.empty() ? 1 : static_cast<int64_t>(sections.size()); }
 };

@@ -60,12 +60,13 @@ class DenseModel final : public TargetModel {
  private:
   void check(const ForwardInput& input) const;
   Tensor embed(const ForwardInput& input) const;
+  HeadAngles angles_of(const Tensor& positions) const;
 
   ModelConfig config_;
   Placement placement_;
   double embed_scale_ = 1;
   ops::RopeTable rope_, local_rope_;
-  Tensor rope_axes_;  // [D/2] i64
+  Tensor rope_axes_, second_axes_;  // [D/2] i64; the second of HunyuanOCR only
   std::vector<DenseLayer> layers_;
   Tensor final_norm_;  // [C]
   EmbedAndHead ends_;
@@ -78,6 +79,9 @@ DenseModel::DenseModel(ModelConfig config, ParamStore store, const Placement& pl
       rope_(
           make_rope_table(config_.rope, config_.head_dim, config_.max_position, placement.device)),
       rope_axes_(rope_axes(config_.rope, config_.head_dim).to(placement.device)) {
+  if (config_.rope.per_dimension) {
+    second_axes_ = rope_axes(config_.rope, config_.head_dim, 1).to(placement.device);
+  }
   if (config_.gemma.on) {
     local_rope_ = make_rope_table(config_.gemma.local_rope, config_.head_dim, config_.max_position,
                                   placement.device);
@@ -103,6 +107,8 @@ void DenseModel::check(const ForwardInput& input) const {
   AERIE_CHECK((one_axis || every_axis) && positions.size(-1) == input.tokens.numel(),
               "forward: positions must be [N] or [{},N], N the {} tokens", config_.rope.axes(),
               input.tokens.numel());
+  AERIE_CHECK(!input.deepstack.defined() || input.embed_rows.defined(),
+              "forward: deepstack is added to embed_rows, and these were not given");
   AERIE_CHECK(!input.layout.pages.defined() || input.kv != nullptr,
               "forward: the layout has pages, but no cache (kv) was given");
   const auto& capture = input.capture_layers;
@@ -131,14 +137,30 @@ Tensor DenseModel::embed(const ForwardInput& input) const {
   return rows.index_copy_(0, input.embed_rows, input.embeds.to(rows.scalar_type()));
 }
 
+HeadAngles DenseModel::angles_of(const Tensor& positions) const {
+  HeadAngles angles{ops::select_rope(rope_, positions, rope_axes_), {}};
+  if (second_axes_.defined() && positions.dim() == 2) {
+    angles.second_half = ops::select_rope(rope_, positions, second_axes_);
+  }
+  return angles;
+}
+
+/// Adds DeepStack's features of decoder layer `index` to what the layer is about to add to the
+/// stream.
+void add_deepstack(const ForwardInput& input, int64_t index, int64_t width, Tensor& added) {
+  if (!input.deepstack.defined() || (index + 1) * width > input.deepstack.size(1)) return;
+  const Tensor features = input.deepstack.narrow(1, index * width, width);
+  added.index_add_(0, input.embed_rows, features.to(added.scalar_type()));
+}
+
 ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   const at::NoGradGuard no_grad;
   check(input);
   const double eps = config_.rms_norm_eps;
   const auto& capture = input.capture_layers;
   ForwardOutput out;
-  const ops::RopeRows rope = ops::select_rope(rope_, input.positions, rope_axes_);
-  const ops::RopeRows local_rope{local_rope_, input.positions};
+  const HeadAngles angles = angles_of(input.positions);
+  const HeadAngles local_angles{{local_rope_, input.positions}, {}};
   Tensor residual = embed(input);
   if (!capture.empty()) {
     const int64_t width = static_cast<int64_t>(capture.size()) * config_.hidden;
@@ -149,11 +171,12 @@ ForwardOutput DenseModel::forward(const ForwardInput& input) const {
   for (int64_t i = 0; i < config_.layers; ++i) {
     const DenseLayer& layer = layers_[i];
     Tensor mixed =
-        attend(layer.attention, config_, i, layer.local_rope ? local_rope : rope, x, input);
+        attend(layer.attention, config_, i, layer.local_rope ? local_angles : angles, x, input);
     if (config_.gemma.on) mixed = ops::rms_norm(mixed, layer.attention_out_norm, eps);
     x = ops::add_rms_norm_(residual, mixed, layer.post_norm, eps);
     Tensor mlp = layer.feed_forward(x);
     if (config_.gemma.on) mlp = ops::rms_norm(mlp, layer.mlp_out_norm, eps);
+    add_deepstack(input, i, config_.hidden, mlp);
     const Tensor& next_norm = i + 1 < config_.layers ? layers_[i + 1].input_norm : final_norm_;
     x = ops::add_rms_norm_(residual, mlp, next_norm, eps);
     if (captured < capture.size() && capture[captured] == i) {

@@ -15,9 +15,11 @@ namespace aerie {
 /// Rows of one forward pass; letters as in kernels/ops.h.
 struct ForwardInput {
   Tensor tokens;         ///< [N] i64
-  Tensor positions;      ///< [N] i64; [3,N] where the axes of a multi-axis RoPE differ
+  Tensor positions;      ///< [N] i64; [X,N] where the axes of a multi-axis RoPE differ
   Tensor embeds;         ///< [M,C] optional: used in place of the lookup of `tokens`
   Tensor embed_rows;     ///< [M] i64 ascending: the rows that `embeds` are of; undefined: all
+  Tensor deepstack;      ///< [M,S*C] optional: added to `embed_rows` behind layers 0..S-1, S*C wide
+                         ///< side by side (DeepStack, arXiv 2406.04334)
   RaggedLayout layout;   ///< without `pages`: packed documents, causal within each
   KvPool* kv = nullptr;  ///< required with `layout.pages`
   std::vector<int64_t>
@@ -27,14 +29,19 @@ struct ForwardInput {
 
 /// What `encode` makes of documents: what a forward takes beside their tokens.
 struct EncodedSample {
-  Tensor positions;           ///< as ForwardInput::positions
-  Tensor embeds, embed_rows;  ///< as in ForwardInput; undefined where there is no media
+  Tensor positions;  ///< as ForwardInput::positions
+  /// As in ForwardInput; undefined where there is no media.
+  Tensor embeds, embed_rows, deepstack;
 };
 
 struct ForwardOutput {
-  Tensor hidden;    ///< [N,C] after the final norm
-  Tensor captured;  ///< [N,A*C] outputs of the captured layers side by side; undefined if none
-  Tensor logits;    ///< [R,V] f32; undefined if no rows were asked for
+  Tensor hidden;  ///< [N,C] after the final norm
+  /// [N,A*C] the residual stream after the captured layers, side by side; undefined if none. That
+  /// is what the next layer reads, DeepStack included: vLLM and SGLang feed a draft this (both add
+  /// DeepStack's features behind a layer and take auxiliary states before the next one).
+  /// transformers records a layer's own output, before the features are added.
+  Tensor captured;
+  Tensor logits;  ///< [R,V] f32; undefined if no rows were asked for
 };
 
 /// The last decoder layer and the final norm, as they lie in the file (read-only views, CPU, the

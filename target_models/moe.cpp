@@ -8,9 +8,44 @@
 namespace aerie {
 namespace {
 
+/// The weights [O,I] of all experts in one tensor: inputs before outputs in the published files,
+/// outputs first where transformers 5 wrote them.
+std::vector<ops::LinearWeight> load_stacked(ParamStore& store, const std::string& name,
+                                            int64_t experts, int64_t out, int64_t in,
+                                            const Placement& placement) {
+  const std::vector<int64_t> outputs_first{experts, out, in};
+  const Tensor all = store.has(name) && store.shape_of(name) == outputs_first
+                         ? store.take(name, outputs_first)
+                         : store.take(name, {experts, in, out}).transpose(1, 2);
+  std::vector<ops::LinearWeight> weights;
+  for (int64_t e = 0; e < experts; ++e) {
+    weights.push_back(ops::pack_linear(all[e].to(placement.device, placement.dtype).contiguous()));
+  }
+  store.drop(name);
+  return weights;
+}
+
+/// Experts side by side in two tensors (Qwen3-VL-MoE).
+std::vector<ops::Expert> load_stacked_experts(ParamStore& store, const ModelConfig& config,
+                                              const std::string& prefix,
+                                              const Placement& placement) {
+  const int64_t count = config.moe.experts, inner = config.moe.intermediate;
+  auto gate_up =
+      load_stacked(store, prefix + "gate_up_proj", count, 2 * inner, config.hidden, placement);
+  auto down = load_stacked(store, prefix + "down_proj", count, config.hidden, inner, placement);
+  std::vector<ops::Expert> experts;
+  for (size_t e = 0; e < gate_up.size(); ++e) {
+    experts.push_back({std::move(gate_up[e]), std::move(down[e])});
+  }
+  return experts;
+}
+
 /// Experts lie one by one in the file, each a gated MLP.
 std::vector<ops::Expert> load_experts(ParamStore& store, const ModelConfig& config,
                                       const std::string& prefix, const Placement& placement) {
+  if (store.has(prefix + "experts.gate_up_proj")) {
+    return load_stacked_experts(store, config, prefix + "experts.", placement);
+  }
   const int64_t inner = config.moe.intermediate;
   std::vector<ops::Expert> experts;
   for (int64_t e = 0; e < config.moe.experts; ++e) {

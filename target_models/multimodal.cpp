@@ -2,6 +2,7 @@
 
 #include "common/error.h"
 #include "common/threads.h"
+#include "target_models/dense.h"
 #include "target_models/media_positions.h"
 
 namespace aerie {
@@ -50,18 +51,20 @@ std::vector<MediaFeatures> MultimodalModel::load(const std::vector<MediaSpan>& m
 EncodedSample MultimodalModel::encode(const PackedTokens& documents) const {
   const at::NoGradGuard no_grad;
   EncodedSample encoded;
-  encoded.positions =
-      config().rope.axes() > 1 ? multi_axis_positions(documents) : documents.positions;
+  encoded.positions = multi_axis_positions(documents, config().rope);
   if (documents.media.empty()) return encoded;
   const std::vector<MediaFeatures> features = load(documents.media);
-  std::vector<Tensor> embeds, rows;
+  std::vector<Tensor> embeds, deepstack, rows;
   for (size_t i = 0; i < features.size(); ++i) {
     const MediaSpan& span = documents.media[i];
     const auto& tower = span.kind == MediaKind::kImage ? towers_.image : towers_.audio;
-    embeds.push_back(tower->run(features[i]).narrow(0, 0, span.count));
+    const TowerOutput made = tower->run(features[i]);
+    embeds.push_back(made.embeds.narrow(0, 0, span.count));
+    if (made.deepstack.defined()) deepstack.push_back(made.deepstack.narrow(0, 0, span.count));
     rows.push_back(at::arange(span.begin, span.begin + span.count, at::kLong));
   }
   encoded.embeds = at::cat(embeds);
+  if (!deepstack.empty()) encoded.deepstack = at::cat(deepstack);
   encoded.embed_rows = at::cat(rows);
   return encoded;
 }
@@ -79,14 +82,23 @@ EncodedSample TargetModel::encode(const PackedTokens& documents) const {
   return encoded;
 }
 
-std::unique_ptr<TargetModel> make_multimodal(std::unique_ptr<TargetModel> text,
-                                             MediaProcessors processors, MediaTowers towers) {
+void check_patches(const MediaFeatures& features, int64_t patches, int64_t values) {
+  AERIE_CHECK(features.values.size(0) == patches && features.values.size(1) == values,
+              "preprocessor_config.json makes {} patches of {} values from an image where "
+              "config.json's vision_config implies {} of {}: the files are of different models",
+              features.values.size(0), features.values.size(1), patches, values);
+}
+
+std::unique_ptr<TargetModel> make_multimodal(ModelConfig config, ParamStore store,
+                                             MediaTowers towers, const Placement& placement) {
+  MediaProcessors processors = read_media_processors(store.directory());
   AERIE_CHECK((!towers.image || processors.image) && (!towers.audio || processors.audio),
               "{}: the model takes {}, and its preprocessor's settings are missing: put "
               "preprocessor_config.json beside config.json",
               processors.target, towers.image && !processors.image ? "images" : "audio");
-  return std::make_unique<MultimodalModel>(std::move(text), std::move(processors),
-                                           std::move(towers));
+  return std::make_unique<MultimodalModel>(
+      make_dense(std::move(config), std::move(store), placement.device, placement.dtype),
+      std::move(processors), std::move(towers));
 }
 
 }  // namespace aerie

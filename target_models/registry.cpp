@@ -6,7 +6,9 @@
 #include "target_models/gemma3.h"
 #include "target_models/moe.h"
 #include "target_models/speech_cosyvoice3.h"
+#include "target_models/vision_hunyuan.h"
 #include "target_models/vision_qwen2_5.h"
+#include "target_models/vision_qwen3.h"
 
 namespace aerie {
 namespace {
@@ -26,6 +28,18 @@ constexpr Family kFamilies[] = {
      .qkv_bias = true,
      .head_dim_from_hidden = true,
      .make = make_qwen2_5_vl},
+    {.model_type = "qwen3_vl", .qk_norm = before, .read = read_qwen3_vl, .make = make_qwen3_vl},
+    {.model_type = "qwen3_vl_moe",
+     .qk_norm = before,
+     .text_defaults = kQwen3VlMoeText,
+     .read = read_qwen3_vl_moe,
+     .make = make_qwen3_vl},
+    {.model_type = "hunyuan_vl",  // HunyuanOCR
+     .qk_norm = after,
+     .kv_heads_from_heads = true,
+     .text_defaults = kHunyuanVlText,
+     .read = read_hunyuan_vl,
+     .make = make_hunyuan_vl},
     {.model_type = "qwen2_audio",  // speech and sounds
      .qkv_bias = true,
      .head_dim_from_hidden = true,

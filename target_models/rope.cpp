@@ -18,6 +18,7 @@ constexpr std::string_view kSupported = "supported types: default, linear, dynam
 std::string rope_type(const HfJson& section) {
   const auto type = section.find<std::string>("rope_type");
   const std::string name = type ? *type : section.find<std::string>("type").value_or("default");
+  if (name == "xdrope") return "dynamic";     // HunyuanOCR's published file
   return name == "mrope" ? "default" : name;  // its sections tell
 }
 
@@ -79,12 +80,9 @@ void read_scaling(const HfJson& section, const HfJson& config, RopeConfig& rope)
 }
 
 void read_axes(const HfJson& section, RopeConfig& rope) {
-  rope.sections =
-      section.find<std::vector<int64_t>>("mrope_section").value_or(std::vector<int64_t>{});
+  const char* key = section.has("xdrope_section") ? "xdrope_section" : "mrope_section";
+  rope.sections = section.find<std::vector<int64_t>>(key).value_or(std::vector<int64_t>{});
   rope.interleaved = section.find<bool>("mrope_interleaved").value_or(false);
-  AERIE_CHECK(rope.sections.empty() || rope.sections.size() == 3,
-              "{}: \"mrope_section\" must name three sections: time, height, width",
-              section.where());
 }
 
 void refuse_partial_rotation(const HfJson& section) {
@@ -157,13 +155,17 @@ RopeConfig read_rope_config(const HfJson& config) {
   return read_rope_section(nothing, config, theta);
 }
 
-Tensor rope_axes(const RopeConfig& rope, int64_t head_dim) {
+Tensor rope_axes(const RopeConfig& rope, int64_t head_dim, int64_t half) {
   const int64_t pairs = head_dim / 2, axes = rope.axes();
   Tensor axis_of = at::zeros({pairs}, at::kLong);
   if (axes == 1) return axis_of;
   const int64_t sum = std::accumulate(rope.sections.begin(), rope.sections.end(), int64_t{0});
   AERIE_CHECK(sum == pairs, "mrope_section [{}] must add up to {}, half of head_dim {}",
               fmt::join(rope.sections, ","), pairs, head_dim);
+  if (rope.per_dimension) {
+    const Tensor widths = at::tensor(rope.sections, at::kLong) * 2;
+    return at::repeat_interleave(at::arange(axes), widths).narrow(0, half * pairs, pairs).clone();
+  }
   int64_t* axis = axis_of.mutable_data_ptr<int64_t>();
   int64_t begin = 0;
   for (int64_t a = 0; a < axes; ++a) {

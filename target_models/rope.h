@@ -30,8 +30,10 @@ double attention_scaling(const RopeConfig& rope);
 
 /// [D/2] i64: the axis whose position turns each pair of a head. In blocks of `sections`, or
 /// interleaved: axis a > 0 has every third pair, from pair a on, as many as its section; axis 0 the
-/// rest. Throws Error where the sections do not fill a head.
-Tensor rope_axes(const RopeConfig& rope, int64_t head_dim);
+/// rest. Where axes follow dimensions: those of the first (`half` 0) or second half of a head's, as
+/// transformers' HunYuanVLRotaryEmbedding has it. Throws Error where the sections do not fill a
+/// head.
+Tensor rope_axes(const RopeConfig& rope, int64_t head_dim, int64_t half = 0);
 
 /// Angles for all positions of a model.
 ops::RopeTable make_rope_table(const RopeConfig& rope, int64_t head_dim, int64_t max_position,

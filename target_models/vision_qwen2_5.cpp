@@ -2,21 +2,18 @@
 
 #include <ATen/ops/gelu.h>
 
-#include <cmath>
-
 #include "common/error.h"
-#include "target_models/biased_linear.h"
-#include "target_models/dense.h"
 #include "target_models/hf_json.h"
 #include "target_models/multimodal.h"
-#include "target_models/vision_windows.h"
+#include "target_models/patch_grid.h"
+#include "target_models/tower_layers.h"
 
 namespace aerie {
 namespace {
 
-constexpr double kNormEps = 1e-6, kTheta = 10000.0;  // constants of the published code
+constexpr double kQwen25NormEps = 1e-6;  // a constant of the published code
 
-struct VisionConfig {
+struct Qwen25Vision {
   int64_t depth = 0, hidden = 0, intermediate = 0, heads = 0;
   int64_t patch = 0, temporal_patch = 0, merge = 0, window = 0;  // window: pixels a side
   std::vector<int64_t> full_layers;                              // the others attend in windows
@@ -24,8 +21,8 @@ struct VisionConfig {
   int64_t patch_values() const { return 3 * temporal_patch * patch * patch; }
 };
 
-VisionConfig read_vision_config(const HfJson& file, int64_t text_hidden) {
-  VisionConfig c;
+Qwen25Vision read_qwen2_5_vision(const HfJson& file, int64_t text_hidden) {
+  Qwen25Vision c;
   c.depth = file.require_size("depth");
   c.hidden = file.require_size("hidden_size");
   c.intermediate = file.require_size("intermediate_size");
@@ -47,45 +44,46 @@ VisionConfig read_vision_config(const HfJson& file, int64_t text_hidden) {
   return c;
 }
 
-struct Block {
-  Tensor norm1, norm2;                    // [C]
-  BiasedLinear qkv, proj, gate_up, down;  // [3C,C], [C,C], [2I,C], [C,I]
+struct Qwen25Block {
+  Tensor norm1, norm2;  // [C]
+  TowerAttention attention;
+  BiasedLinear gate_up, down;  // [2I,C], [C,I]
 };
 
-Block load_block(ParamStore& store, const VisionConfig& c, int64_t index,
-                 const Placement& placement) {
+Qwen25Block load_qwen2_5_block(ParamStore& store, const Qwen25Vision& c, int64_t index,
+                               const Placement& placement) {
   const std::string prefix = fmt::format("visual.blocks.{}.", index);
-  Block block;
+  Qwen25Block block;
   block.norm1 = load_norm(store, prefix + "norm1.weight", c.hidden, placement);
   block.norm2 = load_norm(store, prefix + "norm2.weight", c.hidden, placement);
-  block.qkv = load_biased(store, {prefix + "attn.qkv"}, 3 * c.hidden, c.hidden, placement);
-  block.proj = load_biased(store, {prefix + "attn.proj"}, c.hidden, c.hidden, placement);
+  block.attention.qkv =
+      load_biased(store, {prefix + "attn.qkv"}, 3 * c.hidden, c.hidden, placement);
+  block.attention.out = load_biased(store, {prefix + "attn.proj"}, c.hidden, c.hidden, placement);
+  block.attention.heads = c.heads;
   block.gate_up = load_biased(store, {prefix + "mlp.gate_proj", prefix + "mlp.up_proj"},
                               c.intermediate, c.hidden, placement);
   block.down = load_biased(store, {prefix + "mlp.down_proj"}, c.hidden, c.intermediate, placement);
   return block;
 }
 
-class VisionTower final : public MediaTower {
+class Qwen25Tower final : public MediaTower {
  public:
-  VisionTower(const VisionConfig& config, int64_t out, ParamStore& store,
+  Qwen25Tower(const Qwen25Vision& config, int64_t out, ParamStore& store,
               const Placement& placement);
-  Tensor run(const MediaFeatures& features) const override;
+  TowerOutput run(const MediaFeatures& features) const override;
 
  private:
-  Tensor attention(const Block& block, const Tensor& x, const ops::RopeRows& rope,
-                   const Tensor& starts) const;
   Tensor merge(const Tensor& x) const;
 
-  VisionConfig config_;
+  Qwen25Vision config_;
   Placement placement_;
   ops::LinearWeight patches_;  // [C, 3*T*p*p]: a convolution whose steps are its size
-  std::vector<Block> blocks_;
+  std::vector<Qwen25Block> blocks_;
   Tensor merge_norm_;                  // [C]
   BiasedLinear merge_in_, merge_out_;  // [m*m*C, m*m*C], [out, m*m*C]
 };
 
-VisionTower::VisionTower(const VisionConfig& config, int64_t out, ParamStore& store,
+Qwen25Tower::Qwen25Tower(const Qwen25Vision& config, int64_t out, ParamStore& store,
                          const Placement& placement)
     : config_(config), placement_(placement) {
   const int64_t c = config.hidden, p = config.patch;
@@ -93,7 +91,7 @@ VisionTower::VisionTower(const VisionConfig& config, int64_t out, ParamStore& st
                                     {c, 3, config.temporal_patch, p, p}, placement);
   patches_ = ops::pack_linear(kernel.view({c, config.patch_values()}));
   for (int64_t i = 0; i < config.depth; ++i) {
-    blocks_.push_back(load_block(store, config, i, placement));
+    blocks_.push_back(load_qwen2_5_block(store, config, i, placement));
   }
   const int64_t merged = c * config.merge * config.merge;
   merge_norm_ = load_norm(store, "visual.merger.ln_q.weight", c, placement);
@@ -101,54 +99,37 @@ VisionTower::VisionTower(const VisionConfig& config, int64_t out, ParamStore& st
   merge_out_ = load_biased(store, {"visual.merger.mlp.2"}, out, merged, placement);
 }
 
-/// x [P,C] normalised -> [P,C]
-Tensor VisionTower::attention(const Block& block, const Tensor& x, const ops::RopeRows& rope,
-                              const Tensor& starts) const {
-  const int64_t rows = x.size(0), heads = config_.heads, dim = config_.hidden / heads;
-  const Tensor qkv = block.qkv(x).view({rows, 3 * heads, dim});
-  const Tensor qk = ops::rope(qkv.narrow(1, 0, 2 * heads), rope.positions, rope.table);
-  const Tensor mixed =
-      ops::segment_attention(qk.narrow(1, 0, heads), qk.narrow(1, heads, heads),
-                             qkv.narrow(1, 2 * heads, heads), starts, 1.0 / std::sqrt(dim));
-  return block.proj(mixed.view({rows, config_.hidden}));
-}
-
 /// x [P,C] -> [tokens,out]
-Tensor VisionTower::merge(const Tensor& x) const {
-  const Tensor normed = ops::rms_norm(x, merge_norm_, kNormEps);
+Tensor Qwen25Tower::merge(const Tensor& x) const {
+  const Tensor normed = ops::rms_norm(x, merge_norm_, kQwen25NormEps);
   return merge_out_(at::gelu(merge_in_(normed.view({-1, merge_in_.weight.in_features}))));
 }
 
-Tensor VisionTower::run(const MediaFeatures& features) const {
+TowerOutput Qwen25Tower::run(const MediaFeatures& features) const {
   const at::NoGradGuard no_grad;
   const PatchGrid grid{features.grid[1], features.grid[2], config_.merge};
-  AERIE_CHECK(features.values.size(0) == grid.patches() &&
-                  features.values.size(1) == config_.patch_values(),
-              "preprocessor_config.json makes {} patches of {} values from an image where "
-              "config.json's vision_config implies {} of {}: the files are of different models",
-              features.values.size(0), features.values.size(1), grid.patches(),
-              config_.patch_values());
+  check_patches(features, grid.patches(), config_.patch_values());
   const WindowOrder windows =
       order_by_window(grid, config_.window / (config_.merge * config_.patch));
   const auto by_window = [&](const Tensor& rows) {  // [P,...], token by token
     return rows.view({grid.tokens(), -1}).index_select(0, windows.order).view(rows.sizes());
   };
-  ops::RopeTable table = patch_rope_table(grid, config_.hidden / config_.heads, kTheta);
+  ops::RopeTable table = patch_rope_table(grid, config_.hidden / config_.heads);
   const ops::RopeRows rope{
       {by_window(table.cos).to(placement_.device), by_window(table.sin).to(placement_.device)},
       at::arange(grid.patches(), at::kLong).to(placement_.device)};
-  const Tensor whole = at::tensor({int32_t{0}, static_cast<int32_t>(grid.patches())}, at::kInt);
+  const TowerRows everything{one_segment(grid.patches()), &rope}, in_windows{windows.starts, &rope};
   Tensor x =
       ops::linear(by_window(features.values).to(placement_.device, placement_.dtype), patches_);
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    const Block& block = blocks_[i];
+    const Qwen25Block& block = blocks_[i];
     const auto& full = config_.full_layers;
     const bool everywhere = std::count(full.begin(), full.end(), static_cast<int64_t>(i)) > 0;
-    x = x + attention(block, ops::rms_norm(x, block.norm1, kNormEps), rope,
-                      everywhere ? whole : windows.starts);
-    x = x + block.down(ops::swiglu(block.gate_up(ops::rms_norm(x, block.norm2, kNormEps))));
+    x = x + block.attention(ops::rms_norm(x, block.norm1, kQwen25NormEps),
+                            everywhere ? everything : in_windows);
+    x = x + block.down(ops::swiglu(block.gate_up(ops::rms_norm(x, block.norm2, kQwen25NormEps))));
   }
-  return merge(x).index_select(0, windows.inverse.to(placement_.device));
+  return {merge(x).index_select(0, windows.inverse.to(placement_.device)), {}};
 }
 
 }  // namespace
@@ -159,13 +140,11 @@ std::unique_ptr<TargetModel> make_qwen2_5_vl(ModelConfig config, ParamStore stor
   store.rename_prefix("model.language_model.", "model.");
   store.rename_prefix("model.visual.", "visual.");
   const HfJson file = HfJson::read(store.directory() / "config.json");
-  const VisionConfig vision = read_vision_config(file.section("vision_config"), config.hidden);
+  const Qwen25Vision vision = read_qwen2_5_vision(file.section("vision_config"), config.hidden);
   MediaTowers towers;
   towers.image =
-      std::make_unique<VisionTower>(vision, config.hidden, store, Placement{device, dtype});
-  MediaProcessors processors = read_media_processors(store.directory());
-  return make_multimodal(make_dense(std::move(config), std::move(store), device, dtype),
-                         std::move(processors), std::move(towers));
+      std::make_unique<Qwen25Tower>(vision, config.hidden, store, Placement{device, dtype});
+  return make_multimodal(std::move(config), std::move(store), std::move(towers), {device, dtype});
 }
 
 }  // namespace aerie

@@ -25,13 +25,16 @@ TrainBatch run_target(const TargetModel& target, const std::vector<int64_t>& cap
   if (encoded.embeds.defined()) {
     input.embeds = encoded.embeds;
     input.embed_rows = encoded.embed_rows.to(target.device());
+    input.deepstack = encoded.deepstack;
   }
   input.layout.q_start = packed.q_start.to(target.device());
   input.layout.max_q = input.layout.max_kv = packed.max_len;
   input.capture_layers = capture_layers;
   ForwardOutput output = target.forward(input);
+  // A draft beside such a target counts tokens, on the first of its axes (draft_config_for).
+  const bool first_axis = target.config().rope.per_dimension && encoded.positions.dim() == 2;
   TrainBatch batch{packed.tokens,
-                   encoded.positions,
+                   first_axis ? encoded.positions.select(0, 0) : encoded.positions,
                    packed.q_start,
                    packed.loss_mask,
                    output.captured,

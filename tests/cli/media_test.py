@@ -6,8 +6,9 @@ import wave
 from program import PROGRAM, ROOT, ProgramTest
 
 GOLDEN = ROOT / "tests/golden"
+IMAGES = ["images/palette.png", "images/turned.jpg", "images/grey.jpg"]
 TARGETS = {  # model: the kind of its media, files that it takes
-    "qwen2_5_vl": ("image", ["images/palette.png", "images/turned.jpg", "images/grey.jpg"]),
+    **{model: ("image", IMAGES) for model in ("qwen2_5_vl", "qwen3_vl", "hunyuan_vl")},
     "qwen2_audio": ("audio", ["audio/speech.flac", "audio/speech.ogg", "audio/speech.wav"]),
 }
 RUN = """target:
@@ -79,8 +80,14 @@ class Pipeline(ProgramTest):
         self.assertEqual({r["decoder"] for r in runs}, {"autoregressive", "eagle3"})
         return exported.stderr
 
-    def test_vision(self):
+    def test_windows_and_blocks_of_axes(self):
         self.run_all("qwen2_5_vl")
+
+    def test_deepstack_and_interleaved_axes(self):
+        self.run_all("qwen3_vl")
+
+    def test_marked_rows_and_four_axes(self):
+        self.run_all("hunyuan_vl")
 
     def test_speech(self):
         self.assertNotIn("serving engines feed it", self.run_all("qwen2_audio"))

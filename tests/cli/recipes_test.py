@@ -43,6 +43,23 @@ SHAPES["cosyvoice3-0.5b"] = {  # as scripts/convert_cosyvoice3.py writes it
     "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "tie_word_embeddings": False, "max_position_embeddings": 32768,
     "use_sliding_window": False, "sliding_window": 32768, "vocab_size": 6761, "speech_token_size": 6561,
     "text_vocab_size": 151936, "eos_token_id": list(range(6561, 6761))}
+SHAPES["qwen3-vl-8b"] = {
+    "architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "tie_word_embeddings": False,
+    "image_token_id": 151655, "text_config": {
+        "model_type": "qwen3_vl_text", "hidden_act": "silu", "hidden_size": 4096, "head_dim": 128,
+        "intermediate_size": 12288, "num_attention_heads": 32, "num_hidden_layers": 36, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-06, "rope_theta": 5000000, "vocab_size": 151936, "max_position_embeddings": 262144,
+        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
+        "attention_bias": False, "eos_token_id": 151645},
+    "vision_config": {"depth": 27, "hidden_size": 1152, "out_hidden_size": 4096, "deepstack_visual_indexes": [8, 16, 24]}}
+SHAPES["hunyuan-ocr"] = {  # the published file keeps the decoder's keys among its own
+    "architectures": ["HunYuanVLForConditionalGeneration"], "model_type": "hunyuan_vl", "hidden_act": "silu",
+    "hidden_size": 1024, "head_dim": 128, "intermediate_size": 3584, "num_attention_heads": 16, "num_hidden_layers": 24,
+    "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": True,
+    "rope_scaling": {"type": "xdrope", "alpha": 1000.0, "beta_fast": 32, "beta_slow": 1, "factor": 1.0, "mscale": 1.0,
+                     "mscale_all_dim": 1.0, "xdrope_section": [16, 16, 16, 16]},
+    "vocab_size": 120818, "max_position_embeddings": 32768, "attention_bias": False, "eos_token_id": 120020,
+    "image_token_id": 120120, "vision_config": {"num_hidden_layers": 27, "hidden_size": 1152, "patch_size": 16}}
 SHAPES["llama-3.1-8b-offline"] = SHAPES["llama-3.1-8b"]
 
 

@@ -66,8 +66,8 @@ TEST(Media, DataUrlsHoldTheFile) {
 }
 
 TEST(Media, SpansSurviveTheShards) {
-  const std::vector<MediaSpan> spans{{MediaKind::kImage, "a.png", 3, 6, {1, 2, 3}},
-                                     {MediaKind::kAudio, "b \"c\".wav", 20, 7, {7, 1, 1}}};
+  const std::vector<MediaSpan> spans{{MediaKind::kImage, "a.png", 3, 8, {1, 2, 3}, 1},
+                                     {MediaKind::kAudio, "b \"c\".wav", 20, 7, {7, 1, 1}, 0}};
   const std::vector<MediaSpan> read = parse_media_text(media_text(spans));
   ASSERT_EQ(read.size(), 2u);
   for (size_t i = 0; i < 2; ++i) {
@@ -76,6 +76,8 @@ TEST(Media, SpansSurviveTheShards) {
     EXPECT_EQ(read[i].begin, spans[i].begin);
     EXPECT_EQ(read[i].count, spans[i].count);
     EXPECT_EQ(read[i].grid, spans[i].grid);
+    EXPECT_EQ(read[i].edge, spans[i].edge);
+    EXPECT_EQ(read[i].tokens(), spans[i].count);
   }
   EXPECT_EQ(media_text({}), "");
   EXPECT_TRUE(parse_media_text("").empty());

@@ -20,15 +20,17 @@ struct MediaCase {
 
 // The first question of each conversation of scripts/make_golden_vision.py; the conversations of
 // scripts/make_golden_audio.py before their last answer.
-const MediaCase kImages{"models/qwen2_5_vl",
-                        "images",
-                        {R"({"id": "one", "messages": [{"role": "user", "content": [
-         {"type": "text", "text": "Read this: "}, {"type": "image", "image": "turned.jpg"},
-         {"type": "text", "text": " please."}]}]})",
-                         R"({"id": "two", "messages": [{"role": "user", "content": [
-         {"type": "image", "image": "palette.png"}, {"type": "text", "text": " and "},
+const std::vector<std::string> kQuestions = {R"({"id": "one", "messages": [{"role": "user",
+         "content": [{"type": "text", "text": "Read this: "},
+         {"type": "image", "image": "turned.jpg"}, {"type": "text", "text": " please."}]}]})",
+                                             R"({"id": "two", "messages": [{"role": "user",
+         "content": [{"type": "image", "image": "palette.png"}, {"type": "text", "text": " and "},
          {"type": "image", "image": "grey.jpg"}, {"type": "text", "text": " differ?"}]}]})",
-                         R"({"id": "none", "prompt": "No image here."})"}};
+                                             R"({"id": "none", "prompt": "No image here."})"};
+const MediaCase kQwen25{"models/qwen2_5_vl", "images", kQuestions},
+    kQwen3{"models/qwen3_vl", "images", kQuestions},
+    kQwen3Moe{"models/qwen3_vl_moe", "images", kQuestions},
+    kHunyuan{"models/hunyuan_vl", "images", kQuestions};
 const MediaCase kSpeech{"models/qwen2_audio",
                         "audio",
                         {R"({"id": "one", "messages": [{"role": "user", "content": [
@@ -96,11 +98,12 @@ TEST_P(MediaDecoding, OutputsDoNotDependOnDraftBatchOrCuts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Images, MediaDecoding, ::testing::Values(kImages));
+INSTANTIATE_TEST_SUITE_P(Images, MediaDecoding,
+                         ::testing::Values(kQwen25, kQwen3, kQwen3Moe, kHunyuan));
 INSTANTIATE_TEST_SUITE_P(Speech, MediaDecoding, ::testing::Values(kSpeech));
 
 class ImageDecoding : public MediaDecoding {};
-INSTANTIATE_TEST_SUITE_P(Images, ImageDecoding, ::testing::Values(kImages));
+INSTANTIATE_TEST_SUITE_P(Images, ImageDecoding, ::testing::Values(kQwen25, kQwen3));
 
 /// The draft meets every token at the RoPE positions that the target met it at.
 TEST_P(ImageDecoding, TextBehindAnImageCountsOnFromItsLongestSide) {

@@ -183,6 +183,59 @@ TEST_F(ConfigTest, Hunyuan) {
   EXPECT_DOUBLE_EQ(config.rope.alpha, 1000);
 }
 
+TEST_F(ConfigTest, Qwen3VlsAxesTakeTurnsWhateverTheFileSays) {
+  const Scratch scratch;
+  const fs::path directory = copy_model(scratch, "qwen3_vl");
+  edit_text(directory / "config.json", "\"mrope_interleaved\": true",
+            "\"mrope_interleaved\": false");
+  const ModelConfig config = read_model_config(directory);
+  EXPECT_THAT(config.rope.sections, ElementsAre(4, 2, 2));
+  EXPECT_TRUE(config.rope.interleaved);
+  EXPECT_FALSE(config.rope.per_dimension);
+  EXPECT_EQ(config.qk_norm, QkNorm::kBeforeRope);
+  EXPECT_TRUE(read_model_config(golden_dir() / "models/qwen3_vl_moe").moe.normalise);
+}
+
+TEST_F(ConfigTest, HunyuanOcrInBothStyles) {
+  const ModelConfig newer = read_model_config(golden_dir() / "models/hunyuan_vl");
+  EXPECT_THAT(newer.rope.sections, ElementsAre(2, 2, 2, 2));
+  EXPECT_TRUE(newer.rope.per_dimension);
+  // The published file keeps the decoder's keys among its own and calls its RoPE by another name.
+  const auto json =
+      nlohmann::json::parse(R"({"architectures": ["HunYuanVLForConditionalGeneration"],
+    "model_type": "hunyuan_vl", "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 80,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "vocab_size": 264, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+    "rope_scaling": {"type": "xdrope", "alpha": 1000.0, "factor": 1.0,
+                     "xdrope_section": [2, 2, 2, 2]}, "vision_config": {}})");
+  const ModelConfig published = model_config_from(HfJson(json, "published"));
+  for (const ModelConfig& config : {newer, published}) {
+    EXPECT_EQ(config.rope.type, "dynamic");
+    EXPECT_DOUBLE_EQ(config.rope.alpha, 1000);
+    EXPECT_DOUBLE_EQ(config.rope.theta, 10000);
+    EXPECT_EQ(config.rope.axes(), 4);
+    EXPECT_EQ(config.qk_norm, QkNorm::kAfterRope);
+    EXPECT_TRUE(config.tied_head);
+  }
+  EXPECT_THAT(refusal("hunyuan_vl", "\"mrope_section\"", "\"other\""),
+              HasSubstr("must name four: token, column, row, image"));
+  EXPECT_THAT(refusal("qwen2_5_vl", "\"mrope_section\": [", "\"mrope_section\": [ 0,"),
+              HasSubstr("must name three: time, height, width"));
+}
+
+TEST_F(ConfigTest, TowersThatWouldSeeSomethingElseAreRefused) {
+  EXPECT_THAT(refusal("qwen3_vl", "\"gelu_pytorch_tanh\"", "\"relu\""),
+              AllOf(HasSubstr("vision_config"), HasSubstr("\"relu\"")));
+  EXPECT_THAT(
+      refusal("qwen3_vl", "\"deepstack_visual_indexes\": [", "\"deepstack_visual_indexes\": [ 2,"),
+      HasSubstr("must be ascending layers"));
+  EXPECT_THAT(
+      refusal("qwen3_vl", "\"num_position_embeddings\": 25", "\"num_position_embeddings\": 24"),
+      HasSubstr("visual.pos_embed.weight"));
+  EXPECT_THAT(refusal("hunyuan_vl", "\"bilinear\"", "\"bicubic\""),
+              HasSubstr("\"interpolate_mode\" is \"bicubic\""));
+}
+
 TEST_F(ConfigTest, Gemma3InBothStyles) {
   const ModelConfig config = read_model_config(golden_dir() / "models/gemma3");
   EXPECT_TRUE(config.gemma.on);

@@ -21,6 +21,9 @@ class MediaModel : public ::testing::Test {
   Tensor value(size_t document, const std::string& name) const {
     return values_.at(fmt::format("{}.{}", document, name));
   }
+  bool has_value(size_t document, const std::string& name) const {
+    return values_.count(fmt::format("{}.{}", document, name)) != 0;
+  }
   ForwardOutput forward(const PackedTokens& packed) const {
     const EncodedSample encoded = model_->encode(packed);
     ForwardInput input;
@@ -28,6 +31,7 @@ class MediaModel : public ::testing::Test {
     input.positions = encoded.positions;
     input.embeds = encoded.embeds;
     input.embed_rows = encoded.embed_rows;
+    input.deepstack = encoded.deepstack;
     input.layout.q_start = packed.q_start;
     input.logit_rows = at::arange(packed.tokens.numel(), at::kLong);
     input.capture_layers = all_layers(model_->config());

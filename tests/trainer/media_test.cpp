@@ -19,16 +19,19 @@ struct MediaCase {
   const char *model, *kind;        // a directory of tests/golden; the type of the parts
   std::vector<const char*> files;  // of tests/golden
   std::vector<int64_t> sections;   // of the draft's RoPE
+  bool interleaved = false;        // they are
 };
-const MediaCase kImages{
-    "models/qwen2_5_vl",
-    "image",
-    {"images/palette.png", "images/turned.jpg", "images/grey.jpg", "images/alpha.png"},
-    {2, 3, 3}};
+const std::vector<const char*> kFiles = {"images/palette.png", "images/turned.jpg",
+                                         "images/grey.jpg", "images/alpha.png"};
+const MediaCase kQwen25{"models/qwen2_5_vl", "image", kFiles, {2, 3, 3}, false},
+    kQwen3{"models/qwen3_vl", "image", kFiles, {4, 2, 2}, true},
+    // A draft counts tokens on one axis beside the target's four.
+    kHunyuan{"models/hunyuan_vl", "image", kFiles, {}, false};
 const MediaCase kSpeech{"models/qwen2_audio",
                         "audio",
                         {"audio/speech.flac", "audio/speech.ogg", "audio/speech.wav"},
-                        {}};
+                        {},
+                        false};
 
 /// Rows with no, one or two pieces of media and short answers.
 std::string rows(const MediaCase& media, int count) {
@@ -118,7 +121,7 @@ TEST_P(MediaRun, TrainsAndExportsADraftOfTheTargetsAxes) {
   export_command(flags);
   const DraftConfig exported = read_draft_config(flags.output);
   EXPECT_EQ(exported.rope.sections, GetParam().sections);
-  EXPECT_FALSE(exported.rope.interleaved);
+  EXPECT_EQ(exported.rope.interleaved, GetParam().interleaved);
 }
 
 /// draft.use_input_embeds: what the target read comes out of the store as it went in, features in
@@ -181,7 +184,7 @@ TEST_P(MediaRun, ADraftThatReadsFeaturesSaysSo) {
               ::testing::HasSubstr("serving engines feed it the placeholder's embedding"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Images, MediaRun, ::testing::Values(kImages));
+INSTANTIATE_TEST_SUITE_P(Images, MediaRun, ::testing::Values(kQwen25, kQwen3, kHunyuan));
 INSTANTIATE_TEST_SUITE_P(Speech, MediaRun, ::testing::Values(kSpeech));
 
 }  // namespace

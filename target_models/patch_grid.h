@@ -1,4 +1,4 @@
-// Geometry of images in vision towers of the Qwen family: patches stand token by token, and within
+// Geometry of images in vision towers. In the Qwen family patches stand token by token, and within
 // a token row by row.
 #pragma once
 #include "kernels/ops.h"
@@ -12,9 +12,18 @@ struct PatchGrid {
   int64_t patches() const { return tokens() * merge * merge; }
 };
 
+/// x [patches,...] of patches that stand row by row -> token by token.
+Tensor token_order(const PatchGrid& grid, const Tensor& x);
+
+/// Learned positions of a square of patches, table [side*side,C], resampled bilinearly to the
+/// grid's patches: [patches,C] f32, row by row. `align_corners`: the outermost patches take the
+/// outermost entries (Qwen3-VL); else entries and patches are areas of the same square
+/// (HunyuanOCR).
+Tensor resample_positions(const Tensor& table, const PatchGrid& grid, bool align_corners);
+
 /// Rotation by row and column: the first half of a head's pairs turns with the patch's row, the
 /// second with its column, each at the frequencies of half a head. Rows of the table are patches.
-ops::RopeTable patch_rope_table(const PatchGrid& grid, int64_t head_dim, double theta);
+ops::RopeTable patch_rope_table(const PatchGrid& grid, int64_t head_dim);
 
 /// Tokens ordered window by window (side x side tokens, smaller at the right and lower edge), and
 /// where the windows begin.
