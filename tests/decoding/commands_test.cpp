@@ -2,11 +2,9 @@
 #include "decoding/commands.h"
 
 #include <gmock/gmock.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 
 #include <chrono>
+#include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -15,6 +13,7 @@
 #include "data/json.h"
 #include "decoding/text_target.h"
 #include "draft_models/dialects.h"
+#include "tests/child.h"
 #include "tests/decoding/test_drafts.h"
 #include "tests/testing.h"
 
@@ -190,30 +189,20 @@ ResampleFlags resample_flags(const fs::path& input, const fs::path& output) {
   return flags;
 }
 
-// What the test below starts and kills.
-TEST(ResampleChild, DISABLED_Runs) {
-  resample_command(
-      resample_flags(std::getenv("AERIE_TEST_INPUT"), std::getenv("AERIE_TEST_OUTPUT")));
-}
+[[maybe_unused]] const bool kResamples = testing::register_child("resample", [] {
+  const fs::path directory = std::getenv(testing::kRunVariable);
+  resample_command(resample_flags(directory / "prompts.jsonl", directory / "killed.jsonl"));
+});
 
-void run_and_kill(const fs::path& input, const fs::path& output) {
-  std::vector<std::string> words{"/proc/self/exe", "--gtest_also_run_disabled_tests",
-                                 "--gtest_filter=ResampleChild.*"};
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  setenv("AERIE_TEST_INPUT", input.c_str(), 1);
-  setenv("AERIE_TEST_OUTPUT", output.c_str(), 1);
-  pid_t child = 0;
-  ASSERT_EQ(posix_spawn(&child, fs::read_symlink("/proc/self/exe").c_str(), nullptr, nullptr,
-                        arguments.data(), environ),
-            0);
+void run_and_kill(const fs::path& directory) {
+  const pid_t child = testing::start_child("resample", directory, "");
+  const fs::path output = directory / "killed.jsonl";
   for (int i = 0; i < 6000; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     if (fs::exists(output) && sorted_lines(output).size() >= 3) break;
   }
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
+  ::kill(child, SIGKILL);
+  testing::wait_for(child);
 }
 
 TEST_F(Commands, AKilledResampleGoesOnByIdAndGivesTheSameRows) {
@@ -224,7 +213,7 @@ TEST_F(Commands, AKilledResampleGoesOnByIdAndGivesTheSameRows) {
   const fs::path input = first_prompts(10, too_long + "\n" + two_turns + "\n");
   const fs::path whole = directory_ / "whole.jsonl", killed = directory_ / "killed.jsonl";
   resample_command(resample_flags(input, whole));
-  run_and_kill(input, killed);
+  run_and_kill(directory_.path());
   const std::string before = read_file(killed);
   const std::string kept = before.substr(0, before.rfind('\n') + 1);
   ASSERT_LT(sorted_lines(killed).size(), 11u) << "the child was done before it was killed";

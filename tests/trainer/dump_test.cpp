@@ -10,7 +10,7 @@
 #include <random>
 
 #include "common/log.h"
-#include "tests/trainer/child.h"
+#include "tests/child.h"
 #include "tests/trainer/tiny_run.h"
 #include "trainer/commands.h"
 
@@ -35,16 +35,13 @@ RunConfig dump_run(const fs::path& directory, const std::string& name) {
   return config;
 }
 
-/// Runs inside the process that start_dump makes; it is no test of its own.
-TEST(DumpChild, DISABLED_Dumps) {
-  const char* directory = std::getenv(kRunVariable);
-  ASSERT_NE(directory, nullptr);
+[[maybe_unused]] const bool kDumps = testing::register_child("dump", [] {
   log_quiet();
-  dump_command(dump_run(directory, std::getenv(kNameVariable)), {});
-}
+  dump_command(dump_run(std::getenv(kRunVariable), std::getenv(kNameVariable)), {});
+});
 
 pid_t start_dump(const fs::path& directory, const std::string& name) {
-  return testing::start_child("DumpChild.DISABLED_Dumps", directory, name);
+  return testing::start_child("dump", directory, name);
 }
 
 std::map<std::string, std::string> contents(const fs::path& directory) {

@@ -6,8 +6,8 @@
 #include <csignal>
 #include <thread>
 
+#include "tests/child.h"
 #include "tests/free_port.h"
-#include "tests/trainer/child.h"
 #include "tests/trainer/tiny_run.h"
 #include "trainer/checkpoint.h"
 
@@ -34,7 +34,7 @@ class RankRun {
       if (rank + 1 == setting.ranks) {
         set.insert(set.end(), setting.set_on_last.begin(), setting.set_on_last.end());
       }
-      child.variables["AERIE_TEST_SET"] = fmt::format("{}", fmt::join(set, "\n"));
+      child.variables[kSetVariable] = fmt::format("{}", fmt::join(set, "\n"));
       if (setting.ranks > 1) {
         const bool machines = !setting.networks.empty();
         child.variables["RANK"] = std::to_string(rank);
@@ -45,7 +45,7 @@ class RankRun {
         child.variables["MASTER_PORT"] = std::to_string(port);
         if (machines) child.network = setting.networks[static_cast<size_t>(rank)];
       }
-      processes_.push_back(start_child("RanksChild.DISABLED_Runs", directory, name, child));
+      processes_.push_back(start_child("rank", directory, name, child));
     }
   }
   ~RankRun() {

@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 
 #include <cstdio>
-#include <sstream>
 
 #include "common/log.h"
 #include "common/threads.h"
@@ -25,24 +24,8 @@ using testing::wait_for_step;
 
 using Strings = std::vector<std::string>;
 
-/// Sets one "section.key=value" of those that these tests use.
-void assign(RunConfig& config, const std::string& text) {
-  const std::string key = text.substr(0, text.find('=')), value = text.substr(key.size() + 1);
-  const auto number = [&] { return std::stoll(value); };
-  if (key == "train.accumulate") config.train.accumulate = number();
-  if (key == "train.zero") config.train.zero = number();
-  if (key == "train.epochs") config.train.epochs = number();
-  if (key == "train.recompute") config.train.recompute = value == "true";
-  if (key == "train.rank_timeout") config.train.rank_timeout = number();
-  if (key == "train.checkpoint_every") config.train.checkpoint_every = number();
-  if (key == "optim.lr") config.optim.lr = std::stod(value);
-  if (key == "hidden_states.mode") config.hidden_states.mode = value;
-  if (key == "hidden_states.store") config.hidden_states.store = value;
-  if (key == "output.dir") config.output.dir = value;
-}
-
-/// One rank's process: no test of its own. Its error goes into a file.
-TEST(RanksChild, DISABLED_Runs) {
+/// One rank's process. Its error goes into a file.
+void run_rank() {
   const fs::path directory = std::getenv(testing::kRunVariable);
   const std::string name = std::getenv(testing::kNameVariable);
   const char* rank = std::getenv("RANK");
@@ -50,8 +33,7 @@ TEST(RanksChild, DISABLED_Runs) {
   set_num_threads(1);
   RunConfig config = testing::tiny_run(directory, name);
   config.train.epochs = 3;
-  std::istringstream lines(std::getenv("AERIE_TEST_SET"));
-  for (std::string line; std::getline(lines, line);) assign(config, line);
+  config = testing::with_settings(config, std::getenv(testing::kSetVariable));
   TrainFlags flags;
   flags.dtype = "float32";
   DumpFlags dump;
@@ -64,6 +46,7 @@ TEST(RanksChild, DISABLED_Runs) {
     std::_Exit(1);
   }
 }
+[[maybe_unused]] const bool kRuns = testing::register_child("rank", run_rank);
 
 class RanksTest : public ::testing::Test {
  protected:

@@ -11,7 +11,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
-#include "tests/trainer/child.h"
+#include "tests/child.h"
 #include "tests/trainer/tiny_run.h"
 #include "trainer/checkpoint.h"
 #include "trainer/commands.h"
@@ -26,20 +26,21 @@ using testing::Scratch;
 using testing::tiny_run;
 using testing::wait_for;
 
-/// Runs inside the process that start_run makes; it is no test of its own.
-TEST(ResumeChild, DISABLED_Trains) {
-  const char* directory = std::getenv(kRunVariable);
-  ASSERT_NE(directory, nullptr);
+[[maybe_unused]] const bool kTrains = testing::register_child("train", [] {
   log_quiet();
-  RunConfig config = tiny_run(directory, std::getenv(kNameVariable));
-  if (const char* epochs = std::getenv("AERIE_TEST_EPOCHS"))
-    config.train.epochs = std::atoi(epochs);
-  train_command(config, {}, {});
-}
+  const RunConfig config = tiny_run(std::getenv(kRunVariable), std::getenv(kNameVariable));
+  const char* settings = std::getenv(testing::kSetVariable);
+  train_command(settings ? testing::with_settings(config, settings) : config, {}, {});
+});
 
 pid_t start_run(const fs::path& directory, const std::string& name,
                 const ChildSetting& setting = {}) {
-  return testing::start_child("ResumeChild.DISABLED_Trains", directory, name, setting);
+  return testing::start_child("train", directory, name, setting);
+}
+
+/// A child whose run has these lines of "section.key=value".
+ChildSetting run_with(const std::string& lines) {
+  return {.variables = {{testing::kSetVariable, lines}}};
 }
 
 int64_t lines_of(const fs::path& file) {
@@ -109,7 +110,7 @@ int start_and_kill(const fs::path& directory, const ChildSetting& setting, std::
 TEST_F(Resume, IsExactAfterSigkillAtRandomMoments) {
   const int kills = testing::kills_wanted(4);
   // Two dozen steps for each kill: however fast the machine is, the run does not end before.
-  const ChildSetting setting{.variables = {{"AERIE_TEST_EPOCHS", std::to_string(kills)}}};
+  const ChildSetting setting = run_with(fmt::format("train.epochs={}", kills));
   ASSERT_EQ(wait_for(start_run(directory_.path(), "undisturbed", setting)), 0);
   std::mt19937 random(3);
   for (int kill = 0; kill < kills; ++kill) {
@@ -117,6 +118,78 @@ TEST_F(Resume, IsExactAfterSigkillAtRandomMoments) {
   }
   ASSERT_EQ(wait_for(start_run(directory_.path(), "killed", setting)), 0);
   expect_same_end(run("undisturbed"), run("killed"));
+}
+
+/// Starts the run and kills it as soon as it is seen to write a checkpoint. -> whether the kill
+/// fell inside: the unfinished directory still lies there
+bool kill_inside_a_checkpoint(const fs::path& directory, const ChildSetting& setting) {
+  const fs::path run = directory / "killed";
+  const int64_t begin = fs::exists(run / "latest") ? read_state(run / "latest").step : 0;
+  const auto unfinished = [&run](int64_t least) {
+    if (!fs::exists(run)) return false;
+    for (const auto& entry : fs::directory_iterator(run)) {
+      const std::string name = entry.path().filename().string();
+      const bool is_one = name.starts_with("step-") && name.ends_with(".tmp");
+      if (is_one && std::stoll(name.substr(5)) >= least) return true;
+    }
+    return false;
+  };
+  const pid_t child = start_run(directory, "killed", setting);
+  while (!unfinished(begin + 2)) {
+    if (::waitpid(child, nullptr, WNOHANG) != 0) {
+      ADD_FAILURE() << "the run ended before a checkpoint was seen";
+      return false;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+  ::kill(child, SIGKILL);
+  wait_for(child);
+  return unfinished(begin + 2);
+}
+
+TEST_F(Resume, IsExactAfterKillsInsideCheckpoints) {
+  const int kills = testing::kills_wanted(4);
+  const ChildSetting setting =
+      run_with(fmt::format("train.checkpoint_every=1\ntrain.epochs={}", 1 + kills / 4));
+  ASSERT_EQ(wait_for(start_run(directory_.path(), "undisturbed", setting)), 0);
+  int inside = 0;
+  for (int kill = 0; kill < kills && !HasFailure(); ++kill) {
+    inside += kill_inside_a_checkpoint(directory_.path(), setting);
+  }
+  EXPECT_GT(inside, 0) << "every checkpoint was done before the kill came: the test shows nothing";
+  ASSERT_EQ(wait_for(start_run(directory_.path(), "killed", setting)), 0);
+  expect_same_end(run("undisturbed"), run("killed"));
+}
+
+std::map<std::string, std::string> files_of(const fs::path& directory) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    files[fs::relative(entry.path(), directory)] = hash_hex(read_file(entry.path()));
+  }
+  return files;
+}
+
+// The form of configs/quickstart.yaml: the first pass stores hidden states that later ones read,
+// and deeper guesses train on fewer rows. The data fill several chunks and shards of the store.
+TEST_F(Resume, OfAHybridRunIsExactAndSoIsItsStore) {
+  testing::write_chats(directory_ / "train.jsonl", 400, 1);
+  const int kills = testing::kills_wanted(5);
+  const ChildSetting setting =
+      run_with(fmt::format("hidden_states.mode=hybrid\nhidden_states.shard_bytes=2000000\n"
+                           "train.depth_keep=0.6\ntrain.pack_tokens=256\ntrain.epochs={}\n"
+                           "train.checkpoint_every=4\neval.every=12\ndata.cache={}",
+                           2 + kills / 6, (directory_ / "hybrid_data").string()));
+  ASSERT_EQ(wait_for(start_run(directory_.path(), "undisturbed", setting)), 0);
+  ASSERT_TRUE(fs::exists(run("undisturbed") / "hidden_states/shard-00001.h5"));
+  std::mt19937 random(9);
+  for (int kill = 0; kill < kills; ++kill) {
+    ASSERT_EQ(start_and_kill(directory_.path(), setting, random, 16), -SIGKILL) << "kill " << kill;
+  }
+  ASSERT_EQ(wait_for(start_run(directory_.path(), "killed", setting)), 0);
+  expect_same_end(run("undisturbed"), run("killed"));
+  EXPECT_EQ(files_of(run("undisturbed") / "hidden_states"),
+            files_of(run("killed") / "hidden_states"));
 }
 
 TEST_F(Resume, SigtermFinishesTheStepSavesAndExitsCleanly) {

@@ -1,10 +1,13 @@
 // A whole run in a temporary directory: a target of a few thousand random weights as a Hugging Face
 // directory, a tokenizer of single characters, and short random chats.
 #pragma once
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <sstream>
 #include <string>
 
 #include "common/files.h"
@@ -151,6 +154,20 @@ inline RunConfig tiny_run(const fs::path& directory, const std::string& name) {
   config.eval.prompts = 0;
   config.output.dir = directory / name;
   return config;
+}
+
+/// Where a child finds its settings, one a line.
+constexpr const char* kSetVariable = "AERIE_TEST_SET";
+
+/// The run with lines of "section.key=value", as --set gives them.
+inline RunConfig with_settings(const RunConfig& config, const std::string& lines) {
+  std::vector<std::string> overrides;
+  std::istringstream stream(lines);
+  for (std::string line; std::getline(stream, line);) overrides.push_back(line);
+  // A process may be killed while it reads its file: each has its own, beside the run.
+  const fs::path file = beside(config.output.dir, "." + std::to_string(::getpid()) + ".yaml");
+  write_file_atomic(file, to_yaml(config));
+  return read_run_config(file, overrides);
 }
 
 }  // namespace aerie::testing

@@ -1,10 +1,12 @@
 // This program again, as a process of its own: what the tests kill.
 #pragma once
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -12,8 +14,36 @@
 
 namespace aerie::testing {
 
+constexpr const char* kChildVariable = "AERIE_TEST_CHILD";
 constexpr const char* kRunVariable = "AERIE_TEST_RUN_DIRECTORY";
 constexpr const char* kNameVariable = "AERIE_TEST_RUN_NAME";
+
+/// Its stdout goes nowhere: a child's success is no news, its failures are.
+class FailuresOnly : public ::testing::EmptyTestEventListener {
+  void OnTestPartResult(const ::testing::TestPartResult& result) override {
+    if (result.failed()) std::fprintf(stderr, "child: %s\n", result.message());
+  }
+};
+
+class ChildBody : public ::testing::Test {
+ public:
+  explicit ChildBody(void (*body)()) : body_(body) {}
+  void TestBody() override { body_(); }
+
+ private:
+  void (*body_)();
+};
+
+/// Makes `body` what start_child(name) runs. It is a test in such a process only: in any other
+/// nothing is there to be listed, skipped or reported as disabled.
+inline bool register_child(const char* name, void (*body)()) {
+  const char* wanted = std::getenv(kChildVariable);
+  if (wanted == nullptr || std::string(wanted) != name) return false;
+  ::testing::UnitTest::GetInstance()->listeners().Append(new FailuresOnly);
+  ::testing::RegisterTest("Child", name, nullptr, nullptr, __FILE__, __LINE__,
+                          [body] { return new ChildBody(body); });
+  return true;
+}
 
 /// What a child finds different from its parent.
 struct ChildSetting {
@@ -21,13 +51,13 @@ struct ChildSetting {
   std::filesystem::path network = {};  ///< a network namespace, as a file; "": the parent's
 };
 
-/// Starts the disabled test `test` ("Suite.DISABLED_Name"), which finds its run in the two
-/// variables.
-inline pid_t start_child(const char* test, const std::filesystem::path& directory,
+/// Starts what was registered under `child`; it finds its run in the two variables.
+inline pid_t start_child(const char* child, const std::filesystem::path& directory,
                          const std::string& name, const ChildSetting& setting = {}) {
   const std::string program = std::filesystem::read_symlink("/proc/self/exe");
-  const pid_t child = ::fork();
-  if (child != 0) return child;
+  const pid_t process = ::fork();
+  if (process != 0) return process;
+  ::setenv(kChildVariable, child, 1);
   ::setenv(kRunVariable, directory.c_str(), 1);
   ::setenv(kNameVariable, name.c_str(), 1);
   for (const auto& [key, value] : setting.variables) ::setenv(key.c_str(), value.c_str(), 1);
@@ -36,9 +66,8 @@ inline pid_t start_child(const char* test, const std::filesystem::path& director
     if (network < 0 || ::setns(network, CLONE_NEWNET) != 0) ::_exit(126);
     ::close(network);
   }
-  const std::string filter = std::string("--gtest_filter=") + test;
-  ::execl(program.c_str(), "test_trainer", filter.c_str(), "--gtest_also_run_disabled_tests",
-          "--gtest_brief=1", static_cast<char*>(nullptr));
+  ::dup2(::open("/dev/null", O_WRONLY), STDOUT_FILENO);
+  ::execl(program.c_str(), program.c_str(), "--gtest_filter=Child.*", static_cast<char*>(nullptr));
   ::_exit(127);
 }
 
