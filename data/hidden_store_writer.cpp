@@ -119,6 +119,10 @@ void HiddenStoreWriter::publish() {
   store_.refresh();
 }
 
+int64_t HiddenStoreWriter::most_lost_rows(int64_t longest) const {
+  return store_.format().chunk_rows() + static_cast<int64_t>(kWaiting + 1) * longest;
+}
+
 void HiddenStoreWriter::recover(const fs::path& shard) {
   if (fs::exists(found_file(shard))) {
     const auto take = [this](int64_t document, const std::vector<at::Tensor>& columns) {

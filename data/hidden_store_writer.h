@@ -38,6 +38,9 @@ class HiddenStoreWriter {
   /// Closes the open shard and makes everything that was added readable through the store.
   void publish();
   const HiddenFormat& format() const { return store_.format(); }
+  /// How many rows that add() has taken may die with this process, where no document has more than
+  /// `longest`: a chunk that is not full, and what waits for the thread.
+  int64_t most_lost_rows(int64_t longest) const;
   /// Documents that were taken over from a killed writer.
   int64_t recovered() const { return recovered_; }
 

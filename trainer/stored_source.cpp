@@ -22,6 +22,8 @@ StoredSource::StoredSource(HiddenStore& store, const TokenShards& shards,
                            std::optional<OnMiss> on_miss)
     : store_(store),
       packs_(shards, packing, epochs),
+      begin_(packs_.cursor()),
+      longest_(packing.budget),
       device_(device),
       on_miss_(std::move(on_miss)) {
   if (!on_miss_) check_complete(store, trained_rows(shards, packing.budget), shards);
@@ -99,8 +101,33 @@ std::string StoredSource::cursor() const { return ahead_ ? ahead_->cursor : pack
 
 void StoredSource::seek(const std::string& cursor) {
   reader_.wait();
-  packs_.seek(cursor);
   ahead_.reset();
+  if (on_miss_) catch_up(cursor);
+  packs_.seek(cursor);
+}
+
+// Documents on their way to the disk die with their process. Made again at once, and not when a
+// later epoch comes to them, they keep their place: the store's bytes are those of a run that was
+// left alone. More than a kill can lose was never stored, and is made when its turn comes.
+void StoredSource::catch_up(const std::string& cursor) {
+  const int64_t most = on_miss_->writer.most_lost_rows(longest_);
+  std::vector<Ahead> lost;
+  int64_t rows = 0;
+  packs_.seek(begin_);
+  while (packs_.cursor() != cursor && rows <= most) {
+    const std::optional<Pack> pack = packs_.next();
+    if (!pack || pack->epoch > 0) break;
+    Ahead packed;
+    packed.tokens = packs_.gather(*pack);
+    packed.documents = document_rows(*pack, packed.tokens);
+    const int64_t before = rows;
+    for (const DocumentRows& document : packed.documents) {
+      rows += on_miss_->writer.has(document) ? 0 : document.rows;
+    }
+    if (rows > before) lost.push_back(std::move(packed));
+  }
+  if (rows > most) return;
+  for (const Ahead& pack : lost) from_target(pack);
 }
 
 std::vector<DocumentRows> document_rows(const Pack& pack, const PackedTokens& packed) {

@@ -41,12 +41,15 @@ class StoredSource : public HiddenStateSource {
     bool stored = false;
   };
   void look_ahead();
+  void catch_up(const std::string& cursor);
   bool readable(const std::vector<DocumentRows>& documents);
   TrainBatch from_store(const Ahead& ahead) const;
   TrainBatch from_target(const Ahead& ahead);
 
   HiddenStore& store_;
   PackSequence packs_;
+  const std::string begin_;  ///< cursor of the first batch
+  const int64_t longest_;    ///< rows of a document at most
   at::Device device_;
   std::optional<OnMiss> on_miss_;
   std::optional<Ahead> ahead_;
