@@ -23,6 +23,9 @@ using testing::tiny_target;
 
 const std::vector<int64_t> kLayers{0, 1};
 
+/// Each batch with the smallest and the largest number of rows, and one between.
+const SchedulerLimits kBatches[] = {{1, 3}, {1, 512}, {4, 17}, {8, 3}, {8, 512}};
+
 class TinyModel : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(TinyModel, OutputsDoNotDependOnDraftBatchOrBudget) {
@@ -33,20 +36,17 @@ TEST_P(TinyModel, OutputsDoNotDependOnDraftBatchOrBudget) {
     const std::vector<Request> requests = tiny_requests(12, 3, sampled);
     AutoregressiveDecoder alone;
     const auto expected = outputs(*target, alone, requests, {1, 512});
-    for (const int64_t concurrency : {1, 4, 8}) {
-      for (const int64_t budget : {3, 17, 512}) {
-        AutoregressiveDecoder autoregressive;
-        EXPECT_EQ(outputs(*target, autoregressive, requests, {concurrency, budget}), expected);
-        EXPECT_EQ(outputs(*target, *random.decoder(*target, 4), requests, {concurrency, budget}),
-                  expected);
-        EXPECT_EQ(outputs(*target, *copier.decoder(*target, 3), requests, {concurrency, budget}),
-                  expected);
-        EXPECT_EQ(outputs(*target, *random.decoder(*target, Speculation{3, 3, 9}), requests,
-                          {concurrency, budget}),
-                  expected);
-        EXPECT_EQ(outputs(*target, *copier.decoder(*target, Speculation{4, 2, 12}), requests,
-                          {concurrency, budget}),
-                  expected);
+    for (const SchedulerLimits& limits : kBatches) {
+      std::vector<std::unique_ptr<Decoder>> decoders;
+      decoders.push_back(std::make_unique<AutoregressiveDecoder>());
+      decoders.push_back(random.decoder(*target, 4));
+      decoders.push_back(copier.decoder(*target, 3));
+      decoders.push_back(random.decoder(*target, Speculation{3, 3, 9}));
+      decoders.push_back(copier.decoder(*target, Speculation{4, 2, 12}));
+      for (size_t way = 0; way < decoders.size(); ++way) {
+        EXPECT_EQ(outputs(*target, *decoders[way], requests, limits), expected)
+            << "decoder " << way << ", " << limits.max_sequences << " sequences, "
+            << limits.row_budget << " rows";
       }
     }
   }
