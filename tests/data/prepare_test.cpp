@@ -111,13 +111,19 @@ TEST(Prepare, SecondRunDoesNothingUntilSomethingChanges) {
 TEST(Prepare, SameBytesOnAnyNumberOfThreads) {
   Scratch dir;
   PrepareOptions options = options_for(dir);
-  options.train = {dir.write("a.jsonl", rows(300))};
-  prepare(options);
-  const std::string once =
-      read_file(PreparedData(options.output).train / "shard-00000.safetensors");
-  options.output = dir / "again";
-  prepare(options);
-  EXPECT_EQ(read_file(PreparedData(options.output).train / "shard-00000.safetensors"), once);
+  options.train = {dir.write("a.jsonl", rows(3000))};  // two batches
+  const int usual = num_threads();
+  std::vector<std::string> shards, vocabularies;
+  for (const int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    options.output = dir / fmt::format("on-{}", threads);
+    prepare(options);
+    shards.push_back(read_file(PreparedData(options.output).train / "shard-00000.safetensors"));
+    vocabularies.push_back(read_file(PreparedData(options.output).vocabulary));
+  }
+  set_num_threads(usual);
+  EXPECT_TRUE(shards[1] == shards[0] && shards[2] == shards[0]);
+  EXPECT_TRUE(vocabularies[1] == vocabularies[0] && vocabularies[2] == vocabularies[0]);
 }
 
 TEST(Prepare, BadRowsAreCountedShownAndLimited) {
