@@ -4,7 +4,7 @@
 #include <fstream>
 #include <random>
 
-#include "hidden_store_fixture.h"
+#include "tests/data/hidden_store_fixture.h"
 
 namespace aerie {
 namespace {
@@ -23,10 +23,8 @@ class HiddenShardDamage : public ::testing::Test {
       HiddenStore store = HiddenStore::open(directory_, test_facts(), format_, verify);
       for (int64_t d = 0; d < kTestDocuments; ++d) {
         const DocumentRows wanted{d, store.rows(d)};
-        const HiddenRows read = store.read({&wanted, 1}), rows = test_rows(d, format_);
-        EXPECT_TRUE(at::equal(read.tokens, rows.tokens)) << "wrong rows, and no error";
-        EXPECT_TRUE(at::equal(read.aux, rows.aux)) << "wrong rows, and no error";
-        EXPECT_TRUE(at::equal(read.last, rows.last)) << "wrong rows, and no error";
+        SCOPED_TRACE("wrong rows, and no error");
+        expect_equal(store.read({&wanted, 1}), test_rows(d, format_));
       }
     });
   }

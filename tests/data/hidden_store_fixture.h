@@ -1,6 +1,7 @@
 // Stores of made-up rows, for the tests of the hidden-state store.
 #pragma once
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include <map>
 
@@ -29,6 +30,14 @@ inline HiddenRows test_rows(int64_t document, const HiddenFormat& format) {
   return {at::randint(1000, {rows}, at::kInt), at::randint(2, {rows}, at::kByte),
           at::arange(rows, at::kInt), at::randn({rows, format.aux_width()}).to(format.dtype),
           at::randn({rows, format.hidden}).to(format.dtype)};
+}
+
+inline void expect_equal(const HiddenRows& left, const HiddenRows& right) {
+  EXPECT_TRUE(at::equal(left.tokens, right.tokens));
+  EXPECT_TRUE(at::equal(left.loss_mask, right.loss_mask));
+  EXPECT_TRUE(at::equal(left.positions, right.positions));
+  EXPECT_TRUE(at::equal(left.aux, right.aux));
+  EXPECT_TRUE(at::equal(left.last, right.last));
 }
 
 /// Adds documents [begin, end) that the store lacks.

@@ -3,21 +3,13 @@
 
 #include <gmock/gmock.h>
 
-#include "hidden_store_fixture.h"
+#include "tests/data/hidden_store_fixture.h"
 
 namespace aerie {
 namespace {
 
 using namespace testing;
 using ::testing::HasSubstr;
-
-void expect_equal(const HiddenRows& left, const HiddenRows& right) {
-  EXPECT_TRUE(at::equal(left.tokens, right.tokens));
-  EXPECT_TRUE(at::equal(left.loss_mask, right.loss_mask));
-  EXPECT_TRUE(at::equal(left.positions, right.positions));
-  EXPECT_TRUE(at::equal(left.aux, right.aux));
-  EXPECT_TRUE(at::equal(left.last, right.last));
-}
 
 class HiddenStoreTest : public ::testing::Test {
  protected:

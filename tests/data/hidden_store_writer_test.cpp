@@ -10,7 +10,7 @@
 #include <random>
 
 #include "common/error.h"
-#include "hidden_store_fixture.h"
+#include "tests/data/hidden_store_fixture.h"
 
 namespace aerie {
 namespace {
