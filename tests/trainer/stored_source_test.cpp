@@ -188,7 +188,7 @@ TEST_F(StoredSourceTest, AnIncompleteStoreIsRefusedWithTheFirstDocument) {
   EXPECT_EQ(error_of([&] { train_command(config, {}, {}); }), kNoError);
 }
 
-TEST_F(StoredSourceTest, AStoreOfAnotherTargetTokenizerOrLayersIsRefusedByName) {
+TEST_F(StoredSourceTest, AStoreOfAnotherTargetOrLayersIsRefusedByName) {
   const RunConfig config = run("offline", "offline");
   dump_command(config, {});
 
@@ -213,6 +213,50 @@ TEST_F(StoredSourceTest, AStoreOfAnotherTargetTokenizerOrLayersIsRefusedByName) 
   flags.dtype = "float32";
   EXPECT_THAT(error_of([&] { train_command(config, flags, {}); }),
               HasSubstr("--dtype: the store has BFloat16, this run Float"));
+}
+
+/// Adds to a file; puts it back as it was.
+class Edited {
+ public:
+  Edited(fs::path file, const std::string& more)
+      : file_(std::move(file)), before_(read_file(file_)) {
+    write_file_atomic(file_, before_ + more);
+  }
+  ~Edited() { write_file_atomic(file_, before_); }
+  Edited(const Edited&) = delete;
+  Edited& operator=(const Edited&) = delete;
+
+ private:
+  fs::path file_;
+  std::string before_;
+};
+
+TEST_F(StoredSourceTest, AStoreOfAnotherTokenizerTemplateOrDataIsRefusedByName) {
+  const RunConfig config = run("offline", "offline");
+  const auto refusal = [&] { return error_of([&] { train_command(config, {}, {}); }); };
+  const auto tokenizer = HasSubstr("target.path (its tokenizer and chat template): the store has ");
+  const auto data = HasSubstr("data (its content and preparation): the store has ");
+  dump_command(config, {});
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) {
+    const Edited other(config.target.path / file, "\n");
+    EXPECT_THAT(refusal(), tokenizer) << file;
+  }
+  {
+    auto settings =
+        nlohmann::ordered_json::parse(read_file(config.target.path / "tokenizer_config.json"));
+    std::string chat_template = settings["chat_template"];
+    chat_template.insert(0, "{{ 'Answer.\n' }}");
+    write_file_atomic(config.target.path / "chat_template.jinja", chat_template);
+    EXPECT_THAT(refusal(), ::testing::AllOf(tokenizer, data));
+    fs::remove(config.target.path / "chat_template.jinja");
+  }
+  {
+    const Edited longer(directory_ / "train.jsonl",
+                        R"({"id": "new", "prompt": "hi", "response": "a new answer"})"
+                        "\n");
+    EXPECT_THAT(refusal(), ::testing::AllOf(data, ::testing::Not(tokenizer)));
+  }
+  EXPECT_EQ(refusal(), kNoError) << "everything is as it was";
 }
 
 }  // namespace
