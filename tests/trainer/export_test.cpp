@@ -10,6 +10,7 @@
 namespace aerie {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::Scratch;
 using testing::tiny_run;
 
@@ -34,25 +35,68 @@ class Export : public ::testing::Test {
     export_command(flags);
   }
   std::string refusal(const fs::path& draft) const {
-    try {
-      check(draft);
-    } catch (const Error& error) {
-      return error.what();
+    return testing::error_of([&] { check(draft); });
+  }
+  /// Writes a file of tensors again: `change` edits each, and says whether it stays.
+  static void rewrite(const fs::path& file,
+                      const std::function<bool(const std::string&, at::Tensor&)>& change) {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    {
+      const SafetensorsFile opened(file);
+      for (const std::string& name : opened.names()) {
+        at::Tensor tensor = opened.tensor(name).clone();
+        if (change(name, tensor)) tensors.emplace_back(name, tensor);
+      }
     }
-    return "";
+    write_safetensors(file, tensors);
   }
   Scratch directory_;
 };
 
-TEST_F(Export, ReadsBackAsTheCheckpointsDraft) {
-  export_command(flags("draft"));
-  check(directory_ / "draft");
+/// The dialects that are a directory; tests/draft_models has the single file of llama.cpp.
+class ExportTo : public Export, public ::testing::WithParamInterface<const char*> {
+ protected:
+  ExportTo() { export_command(flags("draft", GetParam())); }
+  const fs::path draft_ = directory_ / "draft", weights_ = draft_ / "model.safetensors";
+};
+INSTANTIATE_TEST_SUITE_P(Formats, ExportTo, ::testing::Values("vllm", "sglang", "speculators"),
+                         [](const auto& format) { return std::string(format.param); });
+
+TEST_P(ExportTo, ReadsBackAsTheCheckpointsDraft) {
+  check(draft_);
   const ModelConfig target = read_model_config(directory_ / "target");
   const LoadedDraft own = load_draft(directory_ / "run/latest/draft", target);
-  const LoadedDraft exported = load_draft(directory_ / "draft", target);
+  const LoadedDraft exported = load_draft(draft_, target);
+  EXPECT_EQ(exported.config.capture_layers, own.config.capture_layers);
+  EXPECT_TRUE(exported.vocab.draft_to_target.equal(own.vocab.draft_to_target));
   for (const auto& [name, tensor] : own.params.tensors) {
     EXPECT_TRUE(tensor.equal(exported.params.at(name))) << name;
   }
+}
+
+TEST_P(ExportTo, ATruncatedFileIsRefused) {
+  fs::resize_file(weights_, fs::file_size(weights_) - 100);
+  EXPECT_THAT(refusal(draft_), HasSubstr("model.safetensors"));
+}
+
+TEST_P(ExportTo, NotANumberIsRefused) {
+  rewrite(weights_, [](const std::string& name, at::Tensor& tensor) {
+    if (name == "norm.weight") tensor[3] = std::nan("");
+    return true;
+  });
+  EXPECT_THAT(refusal(draft_), HasSubstr("norm.weight"));
+}
+
+TEST_P(ExportTo, AMissingTensorIsRefused) {
+  rewrite(weights_, [](const std::string& name, at::Tensor&) { return name != "lm_head.weight"; });
+  EXPECT_THAT(refusal(draft_), HasSubstr("lm_head.weight"));
+}
+
+TEST_P(ExportTo, AnotherVocabularyIsRefused) {
+  auto config = nlohmann::json::parse(read_file(draft_ / "config.json"));
+  config["draft_vocab_size"] = 63;
+  write_file_atomic(draft_ / "config.json", config.dump());
+  EXPECT_THAT(refusal(draft_), HasSubstr("63"));
 }
 
 TEST_F(Export, SglangsDialectNamesTheSameLayers) {
@@ -69,40 +113,17 @@ TEST_F(Export, SglangsDialectNamesTheSameLayers) {
             read_draft_config(directory_ / "vllm").capture_layers);
 }
 
-TEST_F(Export, ATruncatedFileIsRefused) {
-  export_command(flags("draft"));
-  const fs::path file = directory_ / "draft" / "model.safetensors";
-  fs::resize_file(file, fs::file_size(file) - 100);
-  EXPECT_NE(refusal(directory_ / "draft").find("model.safetensors"), std::string::npos);
-}
-
-TEST_F(Export, NotANumberIsRefused) {
-  export_command(flags("draft"));
-  const fs::path file = directory_ / "draft" / "model.safetensors";
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
-  {
-    const SafetensorsFile opened(file);
-    for (const std::string& name : opened.names()) {
-      tensors.emplace_back(name, opened.tensor(name).clone());
-      if (name == "norm.weight") tensors.back().second[3] = std::nan("");
-    }
-  }
-  write_safetensors(file, tensors);
-  EXPECT_NE(refusal(directory_ / "draft").find("norm.weight"), std::string::npos);
-}
-
 TEST_F(Export, WhatIsNoCheckpointIsRefused) {
   ExportFlags wrong = flags("draft");
   wrong.checkpoint = directory_ / "target";
-  EXPECT_THAT(
-      testing::error_of([&] { export_command(wrong); }),
-      ::testing::HasSubstr("\"architectures\" names \"LlamaForCausalLM\"; an EAGLE-3 draft"));
+  EXPECT_THAT(testing::error_of([&] { export_command(wrong); }),
+              HasSubstr("\"architectures\" names \"LlamaForCausalLM\"; an EAGLE-3 draft"));
   EXPECT_FALSE(fs::exists(wrong.output));
 }
 
 TEST_F(Export, AnUnknownFormatIsRefused) {
   EXPECT_THAT(testing::error_of([&] { export_command(flags("draft", "onnx")); }),
-              ::testing::HasSubstr("--format onnx is not known: choose one of vllm"));
+              HasSubstr("--format onnx is not known: choose one of vllm"));
 }
 
 }  // namespace
