@@ -171,5 +171,21 @@ TEST(Tokenizer, BadInputIsNamed) {
               HasSubstr("text 1 of the batch"));
 }
 
+// The decoder is to strip an "x" from both ends of a token, and the only token is one "x": the
+// library slices [1..0] and panics.
+TEST(Tokenizer, APanicInTheLibraryIsAnError) {
+  const testing::Scratch dir;
+  const Json decoder{{"type", "Strip"}, {"content", "x"}, {"start", 1}, {"stop", 1}};
+  const Json model{{"type", "BPE"}, {"vocab", {{"x", 0}}}, {"merges", Json::array()}};
+  dir.write("tokenizer.json",
+            Json{{"version", "1.0"}, {"model", model}, {"decoder", decoder}}.dump());
+  const Tokenizer tokenizer(dir.path());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(error_of([&] { tokenizer.decode(std::vector<int32_t>{0}, false); }),
+                HasSubstr("internal error in the text library: slice index"));
+    EXPECT_EQ(tokenizer.encode("x").ids, std::vector<int32_t>{0}) << "it works on";
+  }
+}
+
 }  // namespace
 }  // namespace aerie
