@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "common/log.h"
 
 namespace aerie {
 namespace {
@@ -28,13 +29,15 @@ void add_scalars(const std::string& tag, const ordered_json& value, Scalars& sca
 MetricsFile::MetricsFile(const std::filesystem::path& path, int64_t position)
     : path_(path), position_(position) {
   std::error_code missing;
-  const auto size = std::filesystem::file_size(path, missing);
-  if (!missing && static_cast<int64_t>(size) > position) {
-    std::filesystem::resize_file(path, position);
-  } else if (!missing) {
-    position_ = static_cast<int64_t>(size);
-  } else {
-    position_ = 0;
+  const auto found = std::filesystem::file_size(path, missing);
+  const int64_t size = missing ? 0 : static_cast<int64_t>(found);
+  if (size > position) std::filesystem::resize_file(path, position);
+  if (size < position) {
+    log_warning(
+        fmt::format("{} has {} bytes where the checkpoint knew {}: what earlier steps wrote is "
+                    "lost, to curves and report too. The run goes on behind what is there",
+                    path.string(), size, position));
+    position_ = size;
   }
   file_ = std::fopen(path.c_str(), "a");
   AERIE_CHECK(file_, "{}: cannot be opened for writing: {}", path.string(), std::strerror(errno));

@@ -11,7 +11,7 @@ namespace aerie {
 class MetricsFile {
  public:
   /// Opens for appending and cuts the file to `position` bytes, so that a resumed run has no line
-  /// twice.
+  /// twice. Warns of a file that is shorter.
   MetricsFile(const std::filesystem::path& path, int64_t position);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;

@@ -73,6 +73,23 @@ TEST(RunLog, MetricsAreCutWhereTheResumedRunGoesOn) {
             "{\"kind\":\"train\",\"step\":1}\n{\"kind\":\"train\",\"step\":2,\"again\":1}\n");
 }
 
+TEST(RunLog, MetricsThatWereLostAreNamed) {
+  Scratch dir;
+  dir.write("metrics.jsonl", "{}\n");
+  ::testing::internal::CaptureStderr();
+  { const MetricsFile whole(dir / "metrics.jsonl", 3); }
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  ::testing::internal::CaptureStderr();
+  {
+    MetricsFile cut(dir / "metrics.jsonl", 90);
+    EXPECT_EQ(cut.position(), 3);
+    cut.write("{}");
+  }
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("metrics.jsonl has 3 bytes where the checkpoint knew 90"));
+  EXPECT_EQ(read_file(dir / "metrics.jsonl"), "{}\n{}\n");
+}
+
 TEST(RunLog, APlaceThatCannotBeWrittenIsNamed) {
   Scratch dir;
   EXPECT_THAT(error_of([&] { RunLog(dir / "missing", 0, 0); }), HasSubstr("missing/metrics.jsonl"));
