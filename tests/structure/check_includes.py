@@ -1,4 +1,4 @@
-"""Fails on an #include that points upward or sideways between rooms, or pulls in all of torch.
+"""Fails on an #include that points upward or sideways between rooms, pulls in all of torch, or is not root-relative.
 
 usage: check_includes.py [ROOT]      checks the tree; prints the longest files as a reminder
        check_includes.py --self-test proves that each kind of violation is found
@@ -21,9 +21,10 @@ BELOW = {
     "decoding": {"draft_models", "target_models", "kernels", "data", "configs", "pages", "common"},
     "cli": {"trainer", "decoding", "draft_models", "target_models", "kernels", "data", "configs", "pages", "common"},
 }
+BELOW["tests"] = set(BELOW)
 SOURCES = {".h", ".cpp", ".cu", ".cuh"}
 HEAVY = re.compile(r"torch/(torch|all|extension)\.h")
-INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 LONG_FILE = 300  # lines; a report, not a limit
 
 
@@ -32,11 +33,13 @@ def violations(root: Path, file: Path) -> list[str]:
     name = file.relative_to(root)
     room = name.parts[0]
     found = []
-    for included in INCLUDE.findall(file.read_text()):
+    for bracket, included in INCLUDE.findall(file.read_text()):
         if HEAVY.fullmatch(included):
             found.append(f"{name}: {included} costs 12 s a file; include torch/types.h or less")
         if name.suffix == ".cu" and included.startswith(("torch/", "ATen/", "c10/")):
             found.append(f"{name}: {included} in a .cu file; pass raw pointers (kernels/cuda/launch.h)")
+        if bracket == '"' and "/" not in included:
+            found.append(f"{name}: {included}: write the path from the root, {name.parent}/{included}")
         target = included.split("/")[0]
         if "/" in included and target in BELOW and target != room and target not in BELOW[room]:
             allowed = ", ".join(sorted(BELOW[room])) or "nothing"
@@ -74,6 +77,10 @@ def self_test() -> int:
         ("kernels/cpu/a.cpp", '"kernels/ops.h"', False),
         ("data/a.cpp", "<torch/types.h>", False),
         ("data/a.cpp", "<vector>", False),
+        ("tests/data/a.cpp", '"fixture.h"', True),            # not from the root
+        ("tests/data/a.cpp", '"tests/data/fixture.h"', False),
+        ("tests/data/a.cpp", "<torch/torch.h>", True),
+        ("data/a.cpp", '"tests/testing.h"', True),            # a room knows no test
     ]
     for path, include, bad in cases:
         with tempfile.TemporaryDirectory() as directory:
