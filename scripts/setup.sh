@@ -48,9 +48,9 @@ install_wheels() {
   local wheels=(
     "torch==$TORCH_VERSION"
     "nvidia-cuda-nvcc==$CUDA_NVCC_VERSION" "nvidia-cuda-crt==$CUDA_NVCC_VERSION" "nvidia-nvvm==$CUDA_NVCC_VERSION"
-    "nvidia-cuda-cccl==$CUDA_CCCL_VERSION" nvidia-cuda-culibos
+    "nvidia-cuda-cccl==$CUDA_CCCL_VERSION" "nvidia-cuda-culibos==$CUDA_CULIBOS_VERSION"
     "transformers==$TRANSFORMERS_VERSION" "gguf==$GGUF_VERSION" "accelerate==$ACCELERATE_VERSION"
-    safetensors numpy "h5py==$H5PY_VERSION" "pillow==$PILLOW_VERSION" "torchvision==$TORCHVISION_VERSION"
+    "safetensors==$SAFETENSORS_VERSION" "numpy==$NUMPY_VERSION" "h5py==$H5PY_VERSION" "pillow==$PILLOW_VERSION" "torchvision==$TORCHVISION_VERSION"
     "openai==$OPENAI_VERSION" "tensorboard==$TENSORBOARD_VERSION"
   )
   wanted=$(printf '%s\n' "${wheels[@]}")
