@@ -177,7 +177,7 @@ TEST_F(RanksTest, ADeathEndsTheRunWithTheNameOfTheDead) {
                   AnyOf(HasSubstr(fmt::format("rank {} has died", dead)),
                         HasSubstr(fmt::format("rank {} has ended or cannot be reached", dead))));
     }
-    EXPECT_GE(read_state(output(name) / "latest").step, 3);
+    EXPECT_GE(read_state(*find_latest(output(name))).step, 3);
   }
 }
 
