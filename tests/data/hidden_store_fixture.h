@@ -63,11 +63,12 @@ inline HiddenStore make_store(const fs::path& directory, const HiddenFormat& for
   return store;
 }
 
-/// Every file of a directory: name -> content.
+/// Every file of a directory: name -> hash of its content (megabytes would be no help in a
+/// message).
 inline std::map<std::string, std::string> contents(const fs::path& directory) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::directory_iterator(directory)) {
-    files[entry.path().filename().string()] = read_file(entry.path());
+    files[entry.path().filename().string()] = hash_hex(read_file(entry.path()));
   }
   return files;
 }
