@@ -101,7 +101,8 @@ schema::Table table_of(RunConfig& c) {
        "lk_lambda: kl weighs lk_scale e^(-lk_decay alpha), tv the rest"},
       {"train.lk_decay", &c.train.lk_decay, at_least(0), "", "lk_lambda: see lk_scale"},
       {"train.depth_keep", &c.train.depth_keep, between(0.05, 1), "probability",
-       "a row goes on to the next depth; depth k then costs depth_keep^k, and weighs as before"},
+       "a row goes on to the next depth; depth k then costs depth_keep^k, and weighs as before; 1: "
+       "every row"},
       {"train.feature_noise", &c.train.feature_noise, at_least(0), "",
        "uniform noise of this size on the captured states"},
       {"train.recompute", &c.train.recompute, any(), "",

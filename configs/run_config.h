@@ -57,7 +57,7 @@ struct TrainSection {
   std::vector<double> step_weights;  // []: by step_decay
   std::string loss = "kl";           // kernels/losses.h
   double lk_scale = 1, lk_decay = 3;
-  double depth_keep = 1;     // trainer/unroll_plan.h
+  double depth_keep = 0.6;   // trainer/unroll_plan.h
   double feature_noise = 0;  // largest
   bool recompute = false;
   int64_t pack_tokens = 4096;

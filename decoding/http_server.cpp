@@ -106,7 +106,9 @@ void send(httplib::Response& response, ApiReply reply) {
 struct HttpServer::Impl {
   Impl(ApiServer& api_server, HttpOptions given) : api(api_server), options(std::move(given)) {}
 
-  void configure();
+  void set_limits();
+  void add_paths();
+  void answer_errors();
   void check_key(const httplib::Request& request) const;
   std::string read_body(const httplib::ContentReader& reader) const;
   void answer(const httplib::Request& request, httplib::Response& response,
@@ -180,9 +182,7 @@ void HttpServer::Impl::answer(const httplib::Request& request, httplib::Response
   }
 }
 
-void HttpServer::Impl::configure() {
-  using httplib::Request;
-  using httplib::Response;
+void HttpServer::Impl::set_limits() {
   listener.new_task_queue = [this] {
     return new ConnectionThreads(static_cast<size_t>(options.max_connections));
   };
@@ -196,6 +196,11 @@ void HttpServer::Impl::configure() {
   listener.set_keep_alive_timeout(5);
   listener.set_read_timeout(kStuckSeconds);
   listener.set_write_timeout(kStuckSeconds);
+}
+
+void HttpServer::Impl::add_paths() {
+  using httplib::Request;
+  using httplib::Response;
   listener.Get("/health", [this](const Request&, Response& out) { send(out, api.health()); });
   listener.Get("/metrics", [this](const Request&, Response& out) { send(out, api.metrics()); });
   listener.Get("/v1/models", [this](const Request& in, Response& out) {
@@ -217,6 +222,11 @@ void HttpServer::Impl::configure() {
       refuse(out, ApiError(405, "this path wants POST"));
     });
   }
+}
+
+void HttpServer::Impl::answer_errors() {
+  using httplib::Request;
+  using httplib::Response;
   listener.set_error_handler([this](const Request& in, Response& out) {
     if (!out.body.empty()) return;  // said already
     const std::string what = out.status == 404 ? fmt::format("there is no {} here", in.path)
@@ -237,7 +247,9 @@ void HttpServer::Impl::configure() {
 
 HttpServer::HttpServer(ApiServer& api, HttpOptions options)
     : impl_(std::make_unique<Impl>(api, std::move(options))) {
-  impl_->configure();
+  impl_->set_limits();
+  impl_->add_paths();
+  impl_->answer_errors();
   const HttpOptions& wanted = impl_->options;
   if (wanted.port == 0) {
     impl_->port = impl_->listener.bind_to_any_port(wanted.host);

@@ -17,7 +17,7 @@ cat > "$output/run.yaml" <<YAML
 target: {path: $target}
 draft: {vocab_size: 8192}
 data: {train: [$output/rows.jsonl]}
-train: {unroll: 7, pack_tokens: 2048, max_steps: 8, checkpoint_every: 0}
+train: {unroll: 7, depth_keep: 1, pack_tokens: 2048, max_steps: 8, checkpoint_every: 0}
 output: {dir: $output/run}
 YAML
 build/release/aerie prepare --config "$output/run.yaml"

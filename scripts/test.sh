@@ -13,7 +13,7 @@ scripts/fetch_smollm2.sh
 
 results=build/release/tests.xml
 failed=0
-(cd build/release && ctest --output-on-failure --output-junit tests.xml) || failed=1
+(cd build/release && ctest --parallel "$(nproc)" --output-on-failure --output-junit tests.xml) || failed=1
 
 # One more test on request, which ctest does not know: clang-tidy, or llama.cpp.
 more=0 more_failed=0

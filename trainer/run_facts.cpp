@@ -107,7 +107,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
       {"optim.final_lr_ratio", text(optim.final_lr_ratio)},
       {"--dtype", c10::toString(dtype)},
   };
-  // Keys that came later stand here where they are used only: older checkpoints go on.
+  // Keys that came later stand here where they say something new only: older checkpoints go on.
   const RunConfig plain;
   const auto add = [&](const char* key, const auto& value, const auto& usual) {
     if (value != usual) facts[key] = text(value);
@@ -126,7 +126,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   add("train.loss", train.loss, plain.train.loss);
   add("train.lk_scale", train.lk_scale, plain.train.lk_scale);
   add("train.lk_decay", train.lk_decay, plain.train.lk_decay);
-  add("train.depth_keep", train.depth_keep, plain.train.depth_keep);
+  add("train.depth_keep", train.depth_keep, 1.0);
   add("train.feature_noise", train.feature_noise, plain.train.feature_noise);
   add("optim.warmup_ratio", optim.warmup_ratio, plain.optim.warmup_ratio);
   add("optim.decay_ratio", optim.decay_ratio, plain.optim.decay_ratio);

@@ -26,6 +26,7 @@ DraftConfig draft() { return testing::tiny_draft(64, 1000, 200); }
 RunConfig run() {
   RunConfig run;
   run.train.unroll = 3;
+  run.train.depth_keep = 1;
   run.train.pack_tokens = 512;
   return run;
 }

@@ -88,6 +88,7 @@ class TrainerTest : public ::testing::Test {
  protected:
   TrainerTest() {
     config_.train.unroll = 3;
+    config_.train.depth_keep = 1;
     config_.train.checkpoint_every = 0;
     config_.optim.warmup_steps = 0;
     config_.output.dir = directory_.path();
