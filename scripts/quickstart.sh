@@ -10,7 +10,7 @@ run() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
 
 config=configs/quickstart.yaml questions=configs/quickstart
 run_dir=runs/quickstart train_prompts=600 settings=()
-bench=(--draft-tokens 2,4 --limit 24 --max-new-tokens 160)
+bench=(--draft-tokens 4 --max-new-tokens 160)
 case "${1:-}" in
   "") ;;
   --long)
