@@ -36,6 +36,8 @@ std::optional<int64_t> journal_number(const fs::path& file) {
 void set_aside(const fs::path& shard) {
   const HiddenJournal lock(journal_of(shard));  // refuses where its writer lives
   if (fs::exists(found_journal(shard))) {
+    // Its successor was killed too, while it wrote the same documents again: they are still found.
+    fs::remove(shard);
     fs::remove(journal_of(shard));
     return;
   }
