@@ -1,5 +1,6 @@
-// Linked into every room's tests: ATen on one thread, as the program runs it, and where the files
-// are.
+// Linked into every room's tests: ATen on one thread, as the program runs it; the same random
+// numbers in every run, whichever tests ran before; and where the files are.
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
@@ -8,9 +9,16 @@
 namespace aerie::testing {
 namespace {
 
+class SameDraws : public ::testing::EmptyTestEventListener {
+  void OnTestStart(const ::testing::TestInfo& /*test*/) override { at::manual_seed(1); }
+};
+
 class OneAtenThread : public ::testing::Environment {
  public:
-  void SetUp() override { at::set_num_threads(1); }
+  void SetUp() override {
+    at::set_num_threads(1);
+    ::testing::UnitTest::GetInstance()->listeners().Append(new SameDraws);
+  }
 };
 const ::testing::Environment* const environment =
     ::testing::AddGlobalTestEnvironment(new OneAtenThread);
