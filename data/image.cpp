@@ -136,7 +136,7 @@ int exif_orientation(std::string_view tiff) {
 
 at::Tensor turn_upright(const at::Tensor& x, int orientation) {
   constexpr int kFirstTurned = 5;  // from here on rows and columns are exchanged
-  const at::Tensor turned = orientation >= kFirstTurned ? x.transpose(1, 2) : x;
+  at::Tensor turned = orientation >= kFirstTurned ? x.transpose(1, 2) : x;
   switch (orientation) {
     case 2:
     case 6:

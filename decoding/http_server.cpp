@@ -96,7 +96,7 @@ bool same_secret(const std::string& given, const std::string& secret) {
   return difference == 0;
 }
 
-void send(httplib::Response& response, ApiReply reply) {
+void send(httplib::Response& response, const ApiReply& reply) {
   response.status = reply.status;
   response.set_content(reply.body, reply.content_type);
 }
@@ -233,16 +233,17 @@ void HttpServer::Impl::answer_errors() {
                                                : fmt::format("bad request ({})", out.status);
     refuse(out, ApiError(out.status, what));
   });
-  listener.set_exception_handler([this](const Request&, Response& out, std::exception_ptr thrown) {
-    std::string what = "unknown error";
-    try {
-      std::rethrow_exception(thrown);
-    } catch (const std::exception& error) {
-      what = error.what();
-    } catch (...) {
-    }
-    refuse(out, ApiError(500, what));
-  });
+  listener.set_exception_handler(
+      [this](const Request&, Response& out, const std::exception_ptr& thrown) {
+        std::string what = "unknown error";
+        try {
+          std::rethrow_exception(thrown);
+        } catch (const std::exception& error) {
+          what = error.what();
+        } catch (...) {
+        }
+        refuse(out, ApiError(500, what));
+      });
 }
 
 HttpServer::HttpServer(ApiServer& api, HttpOptions options)

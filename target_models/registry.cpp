@@ -57,7 +57,7 @@ const Family& find_family(const std::string& model_type, const std::string& file
   std::vector<std::string> known;
   for (const Family& family : kFamilies) {
     if (model_type == family.model_type) return family;
-    known.push_back(family.model_type);
+    known.emplace_back(family.model_type);
   }
   fail("{}: model_type \"{}\" is not supported; known: {}", file, model_type,
        fmt::join(known, ", "));

@@ -185,7 +185,7 @@ Tensor inverse_frequencies(const RopeConfig& rope, int64_t head_dim) {
     const double power = static_cast<double>(head_dim) / static_cast<double>(head_dim - 2);
     return wavelengths(rope.theta * std::pow(rope.alpha, power), head_dim).reciprocal();
   }
-  const Tensor plain = wavelengths(rope.theta, head_dim).reciprocal();
+  Tensor plain = wavelengths(rope.theta, head_dim).reciprocal();
   if (rope.type == "default" || rope.type == "dynamic") return plain;
   if (rope.type == "linear") return plain / rope.factor;
   if (rope.type == "yarn") return yarn_frequencies(rope, plain, head_dim);

@@ -30,7 +30,7 @@ std::vector<Joined> joined_tensors(const ModelConfig& c) {
   std::vector<Joined> all;
   const auto add = [&](const std::string& prefix, const char* as, std::vector<std::string> names,
                        std::vector<int64_t> rows, int64_t columns) {
-    for (std::string& name : names) name = prefix + name;
+    for (std::string& name : names) name.insert(0, prefix);
     all.push_back({prefix + as, std::move(names), std::move(rows), columns});
   };
   const auto single = [&](const std::string& prefix, const char* name, int64_t rows,
