@@ -4,6 +4,8 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <mutex>
+
 #include "common/error.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/device.h"
@@ -16,6 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 using StorePointer = c10::intrusive_ptr<c10d::Store>;
 using BackendPointer = c10::intrusive_ptr<c10d::Backend>;
+using WorkPointer = c10::intrusive_ptr<c10d::Work>;
 
 // A process that has not been heard of for so long is dead, whatever it was doing.
 constexpr std::chrono::milliseconds kPatience = 20s;
@@ -94,6 +97,9 @@ struct Ranks::Group {
   /// Runs one exchange, and names the culprit if it fails.
   template <typename Exchange>
   void guarded(const Exchange& exchange);
+  /// `exchange` begins it. -> what waits for its end
+  template <typename Exchange>
+  WorkPointer started(const Exchange& exchange);
   void finish(c10d::Work& work) {
     guarded([&] { work.wait(); });
   }
@@ -109,7 +115,7 @@ struct Ranks::Group {
   std::shared_ptr<RankStore> store;
   BackendPointer gloo, nccl;
   std::unique_ptr<Pulse> pulse;
-  std::vector<c10::intrusive_ptr<c10d::Work>> sums;
+  std::vector<WorkPointer> sums;
   int64_t told = 0;  // texts that were shared or gathered
   bool broken = false;
 };
@@ -152,6 +158,19 @@ void Ranks::Group::guarded(const Exchange& exchange) {
   } catch (const std::exception& error) {
     blame(error.what());
   }
+}
+
+// c10d records what begins in one map a process, and writes to it before it takes its lock: ranks
+// that are threads of one process must not begin at the same time.
+template <typename Exchange>
+WorkPointer Ranks::Group::started(const Exchange& exchange) {
+  static std::mutex one_at_a_time;
+  WorkPointer work;
+  guarded([&] {
+    const std::lock_guard lock(one_at_a_time);
+    work = exchange();
+  });
+  return work;
 }
 
 void Ranks::Group::blame(const std::string& what) {
@@ -198,7 +217,7 @@ void Ranks::start_sum(const at::Tensor& tensor) {
   if (alone()) return;
   std::vector<at::Tensor> list{tensor};
   group_->pulse->begin_exchange();
-  group_->guarded([&] { group_->sums.push_back(group_->backend(tensor).allreduce(list)); });
+  group_->sums.push_back(group_->started([&] { return group_->backend(tensor).allreduce(list); }));
 }
 
 void Ranks::finish_sums() {
@@ -218,17 +237,18 @@ void Ranks::broadcast(const at::Tensor& tensor, int from) {
   c10d::BroadcastOptions options;
   options.rootRank = from;
   group_->pulse->begin_exchange();
-  group_->guarded([&] { group_->backend(tensor).broadcast(list, options)->wait(); });
+  group_->finish(
+      *group_->started([&] { return group_->backend(tensor).broadcast(list, options); }));
 }
 
 void Ranks::send(const at::Tensor& tensor, int to) {
   std::vector<at::Tensor> list{tensor};
-  group_->guarded([&] { group_->backend(tensor).send(list, to, 0)->wait(); });
+  group_->finish(*group_->started([&] { return group_->backend(tensor).send(list, to, 0); }));
 }
 
 void Ranks::receive(const at::Tensor& tensor, int from) {
   std::vector<at::Tensor> list{tensor};
-  group_->guarded([&] { group_->backend(tensor).recv(list, from, 0)->wait(); });
+  group_->finish(*group_->started([&] { return group_->backend(tensor).recv(list, from, 0); }));
 }
 
 std::string Ranks::share(const std::string& text) {
