@@ -1,6 +1,7 @@
 // A training step of SmolLM2's draft (loss, backward, update; the target's forward is not part of
 // it) beside its matrix products alone, alternately in one run, and its peak memory.
-// usage: benchmark_training_step [tokens of the pack] [rounds] [recompute]
+// usage: benchmark_training_step [tokens of the pack] [rounds] [recompute|keep] [tokens of a
+// document]
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
@@ -22,7 +23,7 @@ namespace {
 using testing::reset_peak;
 using testing::status_bytes;
 
-constexpr int64_t kVocab = 49152, kDraftVocab = 8192, kUnroll = 7, kLength = 512, kPrompt = 205;
+constexpr int64_t kVocab = 49152, kDraftVocab = 8192, kUnroll = 7;
 constexpr double kMiB = 1 << 20;
 
 DraftConfig smollm2_draft() {
@@ -43,15 +44,15 @@ DraftConfig smollm2_draft() {
 
 Tensor random_bf16(at::IntArrayRef sizes) { return at::randn(sizes).to(at::kBFloat16); }
 
-/// Documents of 512 tokens whose last 60 % are the assistant's.
-TrainBatch make_batch(int64_t tokens, int64_t hidden) {
+/// Documents of `length` tokens whose last 60 % are the assistant's.
+TrainBatch make_batch(int64_t tokens, int64_t length, int64_t hidden) {
   TrainBatch batch;
   std::vector<int32_t> starts;
-  for (int64_t at = 0; at <= tokens; at += kLength) starts.push_back(static_cast<int32_t>(at));
+  for (int64_t at = 0; at <= tokens; at += length) starts.push_back(static_cast<int32_t>(at));
   batch.tokens = at::randint(kVocab, {tokens}, at::kLong);
-  batch.positions = at::arange(tokens).remainder(kLength);
+  batch.positions = at::arange(tokens).remainder(length);
   batch.q_start = at::tensor(starts, at::kInt);
-  batch.loss_mask = batch.positions.ge(kPrompt);
+  batch.loss_mask = batch.positions.ge(length * 2 / 5);
   batch.captured = random_bf16({tokens, 3 * hidden});
   batch.last_hidden = random_bf16({tokens, hidden});
   return batch;
@@ -139,15 +140,16 @@ class Products {
   Product fc_, q_, kv_, o_, gate_up_, down_, teacher_, head_;
 };
 
-void run(int64_t tokens, int rounds, bool recompute) {
-  const DraftConfig config = smollm2_draft();
+void run(int64_t tokens, int64_t length, int rounds, bool recompute) {
+  DraftConfig config = smollm2_draft();
+  config.max_position = std::max(config.max_position, length + kUnroll);
   DraftParams params = init_draft(config, {}, 1);
   Optimizer optimizer(params, {});
   const Tensor embed = random_bf16({kVocab, config.hidden});
   const ops::LinearWeight head = ops::pack_linear(random_bf16({kVocab, config.hidden}) * 0.05);
   const VocabMap vocab = make_vocab_map(at::arange(kDraftVocab) * 6, kVocab);
   Eagle3Draft draft = Eagle3Draft::trainable(config, params, embed, at::kBFloat16);
-  const TrainBatch batch = make_batch(tokens, config.hidden);
+  const TrainBatch batch = make_batch(tokens, length, config.hidden);
   const Objective objective{step_weights(0.8, kUnroll), {}, recompute};
   UnrollPlan plan;
   const auto step = [&] {
@@ -156,6 +158,8 @@ void run(int64_t tokens, int rounds, bool recompute) {
     optimizer.step(1e-5, 1.0 / static_cast<double>(plan.valid_pairs));
     draft.refresh();
   };
+  // What making the weights and the batch left free would hide a part of the step.
+  give_back_freed_memory();
   const double before = status_bytes("VmRSS");
   reset_peak();
   step();
@@ -184,10 +188,12 @@ void run(int64_t tokens, int rounds, bool recompute) {
 int main(int argc, char** argv) {
   at::set_num_threads(1);
   aerie::set_up_memory();
-  const int64_t tokens = argc > 1 ? std::max(512, std::atoi(argv[1]) / 512 * 512) : 2048;
+  const int64_t length = argc > 4 ? std::max(64, std::atoi(argv[4])) : 512;
+  const int64_t asked = argc > 1 ? std::atoi(argv[1]) : 2048;
+  const int64_t tokens = std::max(length, asked / length * length);
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
   const bool recompute = argc > 3 && std::string(argv[3]) == "recompute";
   std::printf("%d threads, %s\n", aerie::num_threads(),
               aerie::cpu::isa_name(aerie::cpu::best_isa()));
-  if (rounds >= 0) aerie::run(tokens, rounds, recompute);
+  if (rounds >= 0) aerie::run(tokens, length, rounds, recompute);
 }
