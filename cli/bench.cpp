@@ -67,25 +67,16 @@ void compare(const CLI::App& command, const BenchFlags& flags) {
   bench_command(flags);
 }
 
-void put_under_load(const CLI::App& command, const BenchFlags& common, LoadFlags& load) {
+void put_under_load(const CLI::App& command, const BenchFlags& given, LoadFlags& load) {
   for (const char* name : {"--limit", "--concurrency", "--no-fixed", "--ngram", "--diffusion",
                            "--unverified", "--repeats"}) {
     if (command.count(name) > 0) throw CLI::ValidationError(name, "is not read with --load");
   }
-  if (common.draft_tokens.size() > 1) {
+  if (given.draft_tokens.size() > 1) {
     throw CLI::ValidationError("--draft-tokens", "takes one number with --load");
   }
-  static_cast<TreeFlags&>(load) = common;
-  load.target = common.target;
-  load.draft = common.draft;
-  load.input = common.input;
-  load.output = common.output;
-  load.max_new_tokens = common.max_new_tokens;
-  load.draft_tokens = common.draft_tokens.front();
-  load.ignore_eos = common.ignore_eos;
-  load.json = common.json;
-  load.device = common.device;
-  load.dtype = common.dtype;
+  static_cast<BenchCommonFlags&>(load) = given;
+  load.draft_tokens = given.draft_tokens.front();
   load_command(load);
 }
 
@@ -108,11 +99,7 @@ void add_bench(CLI::App& app) {
     if (given->under_load && !load->clock_table.empty()) {
       apply(given->common);  // no model, hence no target
     } else {
-      complete(*command, *given, [&](const RunConfig& config) {
-        if (command->count("--draft-tokens") == 0) {
-          given->flags.draft_tokens = {config.decode.draft_tokens};
-        }
-      });
+      complete(*command, *given);
     }
     if (given->under_load) {
       put_under_load(*command, given->flags, *load);

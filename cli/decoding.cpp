@@ -40,7 +40,7 @@ void add_resample(CLI::App& app) {
   add_config_flags(*command, given->common, false);
   add_common_flags(*command, given->common);
   command->callback([given, command] {
-    complete(*command, *given, [](const RunConfig&) {});
+    complete(*command, *given);
     resample_command(given->flags);
   });
 }
@@ -64,11 +64,7 @@ void add_generate(CLI::App& app) {
   add_config_flags(*command, given->common, false);
   add_common_flags(*command, given->common);
   command->callback([given, command, decoder] {
-    complete(*command, *given, [&](const RunConfig& config) {
-      if (command->count("--draft-tokens") == 0) {
-        given->flags.draft_tokens = config.decode.draft_tokens;
-      }
-    });
+    complete(*command, *given);
     if (decoder->count() == 0 && !given->flags.draft.empty()) given->flags.decoder = "eagle3";
     generate_command(given->flags);
   });
@@ -100,11 +96,7 @@ void add_serve(CLI::App& app) {
   add_config_flags(*command, given->common, false);
   add_common_flags(*command, given->common);
   command->callback([given, command] {
-    complete(*command, *given, [&](const RunConfig& config) {
-      if (command->count("--draft-tokens") == 0) {
-        given->flags.draft_tokens = config.decode.draft_tokens;
-      }
-    });
+    complete(*command, *given);
     serve_command(given->flags);
   });
 }

@@ -46,17 +46,17 @@ template <typename Value>
 void add_draft_tokens(CLI::App& command, Value& value) {
   command.add_option("--draft-tokens", value, "tokens drafted a step")
       ->delimiter(',')
-      ->check(CLI::Range(1, 16))
+      ->check(CLI::Range(int64_t{1}, kMostDraftTokens))
       ->capture_default_str();
 }
 
 inline void add_tree(CLI::App& command, TreeFlags& flags) {
   command.add_flag("--tree", flags.tree, "guess trees (EAGLE-2) as deep as --draft-tokens");
   command.add_option("--tree-width", flags.tree_width, "tokens tried after each guess of a tree")
-      ->check(CLI::Range(2, 32))
+      ->check(CLI::Range(int64_t{2}, kMostTreeWidth))
       ->capture_default_str();
   command.add_option("--tree-nodes", flags.tree_nodes, "guesses of a tree that are verified")
-      ->check(CLI::Range(1, 128))
+      ->check(CLI::Range(int64_t{1}, kMostTreeNodes))
       ->capture_default_str();
   command.add_flag("--adaptive", flags.adaptive,
                    "guess only as far as it pays, by what held and what a forward costs");
@@ -116,21 +116,47 @@ inline void add_schedule(CLI::App& command, ScheduleFlags& flags, const std::str
   grouped(command.add_flag(prefix, flags.prefix_cache, "prompts that begin alike share the cache"));
 }
 
+inline int64_t one_of(int64_t value) { return value; }
+inline int64_t one_of(const std::vector<int64_t>& values) { return values.front(); }
+inline void set_to(int64_t& value, int64_t from) { value = from; }
+inline void set_to(std::vector<int64_t>& values, int64_t from) { values = {from}; }
+
+/// What the run file says of decoding, where it says something and no flag does; otherwise the
+/// command's own default stays.
+template <typename Flags>
+RunConfig read_config(const CLI::App& command, const CommonFlags& common, Flags& flags) {
+  RunConfig config;
+  DecodeSection& decode = config.decode;
+  const auto each = [&](const auto& use) {
+    if constexpr (requires { flags.max_new_tokens; }) {
+      use("--max-new-tokens", decode.max_new_tokens, flags.max_new_tokens);
+    }
+    if constexpr (requires { flags.draft_tokens; }) {
+      use("--draft-tokens", decode.draft_tokens, flags.draft_tokens);
+    }
+    if constexpr (std::is_base_of_v<TreeFlags, Flags>) {
+      use("--tree-width", decode.tree_width, flags.tree_width);
+      use("--tree-nodes", decode.tree_nodes, flags.tree_nodes);
+    }
+  };
+  each([](const char*, int64_t& key, const auto& flag) { key = one_of(flag); });
+  config = read_run_config(common.config, common.set, config);
+  each([&](const char* name, int64_t key, auto& flag) {
+    if (command.count(name) == 0) set_to(flag, key);
+  });
+  if constexpr (std::is_base_of_v<TreeFlags, Flags>) flags.tree |= decode.tree;
+  return config;
+}
+
 /// Fills what was not given as a flag from --config and --set, then sets threads and logging.
-template <typename Flags, typename FromConfig>
-void complete(const CLI::App& command, Command<Flags>& given, const FromConfig& from_config) {
+template <typename Flags>
+void complete(const CLI::App& command, Command<Flags>& given) {
   apply(given.common);
   given.flags.device = given.common.device;
   given.flags.dtype = given.common.dtype;
   if (!given.common.config.empty() || !given.common.set.empty()) {
-    const RunConfig config = read_run_config(given.common.config, given.common.set);
+    const RunConfig config = read_config(command, given.common, given.flags);
     if (given.flags.target.empty()) given.flags.target = config.target.path;
-    if constexpr (requires { given.flags.max_new_tokens; }) {
-      if (command.count("--max-new-tokens") == 0) {
-        given.flags.max_new_tokens = config.decode.max_new_tokens;
-      }
-    }
-    from_config(config);
   }
   if (given.flags.target.empty()) throw CLI::RequiredError("--target, or target.path of --config");
 }

@@ -159,13 +159,13 @@ schema::Table table_of(RunConfig& c) {
       {"output.dir", &c.output.dir, required(), "",
        "the run's directory: checkpoints, metrics, report"},
 
-      {"decode.draft_tokens", &c.decode.draft_tokens, between(1, 16), "tokens",
+      {"decode.draft_tokens", &c.decode.draft_tokens, between(1, kMostDraftTokens), "tokens",
        "tokens drafted a step"},
       {"decode.tree", &c.decode.tree, any(), "",
        "evaluations decode the prompts again, in trees: acceptance_tree; best is chosen in chains"},
-      {"decode.tree_width", &c.decode.tree_width, between(2, 32), "tokens",
+      {"decode.tree_width", &c.decode.tree_width, between(2, kMostTreeWidth), "tokens",
        "tree: so many guesses follow each one"},
-      {"decode.tree_nodes", &c.decode.tree_nodes, between(1, 64), "tokens",
+      {"decode.tree_nodes", &c.decode.tree_nodes, between(1, kMostTreeNodes), "tokens",
        "tree: the likeliest of them that are verified"},
       {"decode.max_new_tokens", &c.decode.max_new_tokens, at_least(1), "tokens", "longest answer"},
   };
@@ -174,8 +174,7 @@ schema::Table table_of(RunConfig& c) {
 }  // namespace
 
 RunConfig read_run_config(const std::filesystem::path& file,
-                          const std::vector<std::string>& overrides) {
-  RunConfig config;
+                          const std::vector<std::string>& overrides, RunConfig config) {
   const schema::Table table = table_of(config);
   if (!file.empty()) schema::read_yaml(read_file(file), file.string(), table);
   for (const std::string& assignment : overrides) schema::apply_override(assignment, table);

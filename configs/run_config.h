@@ -95,6 +95,9 @@ struct OutputSection {
   std::filesystem::path dir;  // runs/<name>
 };
 
+// What a step may guess, in a run file as in a flag.
+constexpr int64_t kMostDraftTokens = 16, kMostTreeWidth = 32, kMostTreeNodes = 64;
+
 struct DecodeSection {
   int64_t draft_tokens = 5;
   bool tree = false;  // evaluations guess in trees besides
@@ -118,10 +121,10 @@ struct RunConfig {
 /// line, nearest known key), wrong type or range (allowed values), missing required key.
 RunConfig load_run_config(const std::filesystem::path& file,
                           const std::vector<std::string>& overrides);
-/// The same without the check for missing keys, and `file` may be empty (defaults only): for
-/// commands that take some of their flags from a run file.
+/// The same without the check for missing keys, and `file` may be empty: for commands that take
+/// some of their flags from a run file. What neither says stays as in `config`.
 RunConfig read_run_config(const std::filesystem::path& file,
-                          const std::vector<std::string>& overrides);
+                          const std::vector<std::string>& overrides, RunConfig config = {});
 /// The resolved configuration as YAML; loading it again gives the same RunConfig.
 std::string to_yaml(const RunConfig& config);
 /// Every key with type, default, unit and one line of help.

@@ -56,33 +56,37 @@ struct ResampleFlags {
 };
 void resample_command(const ResampleFlags& flags);
 
+/// What both forms of aerie bench are told.
+struct BenchCommonFlags : TreeFlags {
+  std::filesystem::path target, draft, input, output;
+  int64_t max_new_tokens = 256;
+  bool ignore_eos = false, json = false;
+  std::string device = "cpu", dtype = "bfloat16";
+};
+
 /// Trees, adaptive and n-gram speculation and diffusion run beside the chains, not in their place;
 /// unverified diffusion beside the exact one.
-struct BenchFlags : TreeFlags, DiffusionFlags {
-  std::filesystem::path target, draft, input, output;
+struct BenchFlags : BenchCommonFlags, DiffusionFlags {
   std::vector<int64_t> concurrency{1};
   std::vector<int64_t> draft_tokens{5};
-  int64_t max_new_tokens = 256, limit = 0, repeats = 1;
-  bool ignore_eos = false, json = false, ngram = false, diffusion = false;
+  int64_t limit = 0, repeats = 1;
+  bool ngram = false, diffusion = false;
   bool no_fixed = false;  ///< of a draft only what `adaptive` adds
-  std::string device = "cpu", dtype = "bfloat16";
 };
 void bench_command(const BenchFlags& flags);
 
 /// aerie bench --load: every policy with every row budget at every load.
-struct LoadFlags : TreeFlags, ScheduleFlags {
-  std::filesystem::path target, draft, input, output;  ///< input: or prompt_tokens
-  std::vector<double> rates;                           ///< Poisson arrivals a second
-  std::vector<int64_t> streams;                        ///< closed loops
-  std::vector<std::string> policies{"splitfuse"};      ///< as parse_policy knows them
+struct LoadFlags : BenchCommonFlags, ScheduleFlags {
+  std::vector<double> rates;                       ///< Poisson arrivals a second
+  std::vector<int64_t> streams;                    ///< closed loops
+  std::vector<std::string> policies{"splitfuse"};  ///< as parse_policy knows them
   std::vector<int64_t> row_budget{512};
-  std::vector<int64_t> prompt_tokens;  ///< a made prompt has one of these lengths
-  int64_t requests = 64, max_new_tokens = 64, draft_tokens = 3;
+  std::vector<int64_t> prompt_tokens;  ///< in place of `input`: made prompts, each of one of these
+  int64_t requests = 64, draft_tokens = 5;
   double goal_first_ms = 1000, goal_between_ms = 100;  ///< what counts as a good answer
   std::filesystem::path clock_table;                   ///< "": the machine's clock
-  bool measure_clock = false, ignore_eos = false, json = false;
+  bool measure_clock = false;
   uint64_t seed = 0;
-  std::string device = "cpu", dtype = "bfloat16";
 };
 void load_command(const LoadFlags& flags);
 

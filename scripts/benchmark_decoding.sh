@@ -1,7 +1,8 @@
 #!/bin/bash
-# What decoding costs on this machine, beside transformers' generate and, where `pip install xllamacpp` was run in .venv,
-# llama.cpp in the same run, all in bf16: decode at batch 1 against the bandwidth bound, batches, prompts, one speculative
-# step against one plain step, start-up.
+# What decoding costs on this machine, beside transformers' generate and, where they are installed, llama.cpp (`pip install
+# xllamacpp` in .venv) and vLLM's CPU build (scripts/setup_vllm.sh; it compiles for some minutes), in the same run, all in
+# bf16: decode at batch 1 against the bandwidth bound, batches, prompts, one speculative step against one plain step,
+# start-up.
 #   scripts/benchmark_decoding.sh [--alone]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +20,11 @@ TIMEFORMAT=%R
 for i in 1 2 3; do
   { time $build/aerie generate --target $model --input "$work/one.jsonl" --output "$work/out.jsonl" \
     --max-new-tokens 1 2> /dev/null; } 2>> "$work/startup"
+done
+
+for sequences in 1 16; do  # the second with as many prompts a sequence, so that neither is over in a moment
+  $build/aerie resample --target $model --input configs/quickstart/train_prompts.jsonl --output "$work/answers-$sequences.jsonl" \
+    --limit $((6 * sequences)) --max-new-tokens 160 --concurrency $sequences --json --quiet > "$work/resample-$sequences.json"
 done
 
 if [ "${1:-}" != --alone ]; then
@@ -60,6 +66,23 @@ json.dump({"batch_1": max(server.complete(ids(128), 32).decode_rate for _ in ran
            "prompts": max(server.complete(ids(512), 1).prompt_rate for _ in range(3))}, open(1, "w"))
 PYTHON
   fi
+  if [ -x .venv-vllm/bin/python ]; then
+    .venv/bin/python - $model "$work" <<'PYTHON'
+import json, os, random, subprocess, sys
+model, work = sys.argv[1:]
+ids = lambda count: [random.randint(1000, 40000) for _ in range(count)]
+part = lambda batch, prompt, length: {"prompts": [ids(prompt) for _ in range(batch)], "length": length}
+batches = (1, 8, 16)
+runs = [part(1, 16, 4), part(4, 512, 1)] + [part(batch, 128, length) for batch in batches for length in (1, 33)]
+json.dump({"model": model, "dtype": "bfloat16", "draft": None, "draft_tokens": 0, "compiled": True, "ignore_eos": True,
+           "threads": len(os.sched_getaffinity(0)), "runs": runs}, open(f"{work}/job.json", "w"))
+subprocess.run([".venv-vllm/bin/python", "tests/serving/vllm_runs.py", f"{work}/job.json", f"{work}/vllm_runs.json"],
+               check=True, stdout=subprocess.DEVNULL, stderr=open(f"{work}/vllm.log", "w"))
+seconds = [run["seconds"] for run in json.load(open(f"{work}/vllm_runs.json"))["runs"]]
+rates = {f"batch_{batch}": batch * 32 / (seconds[3 + 2 * i] - seconds[2 + 2 * i]) for i, batch in enumerate(batches)}
+json.dump({**rates, "prompts": 2048 / seconds[1]}, open(f"{work}/vllm.json", "w"))
+PYTHON
+  fi
 fi
 
 .venv/bin/python - "$work" <<'PYTHON'
@@ -68,7 +91,7 @@ work = sys.argv[1]
 ours = json.load(open(f"{work}/steps.json"))
 startup = statistics.median(float(x) for x in open(f"{work}/startup"))
 peers = {name: json.load(open(f"{work}/{file}.json")) for name, file in
-         (("transformers", "transformers"), ("llama.cpp", "llama")) if os.path.exists(f"{work}/{file}.json")}
+         (("transformers", "transformers"), ("llama.cpp", "llama"), ("vLLM", "vllm")) if os.path.exists(f"{work}/{file}.json")}
 rows = ours["autoregressive"]
 one = rows[0]
 bound = ours["read_gb_s"] * 1e3 / ours["weight_mb"]
@@ -81,7 +104,7 @@ print(f"outside the forward        {one['overhead_ms']:.3f} ms a step")
 for row in rows[1:]:
     print(f"decode, batch {row['sequences']:<12} {row['tokens_per_second']:.0f} tokens/s, "
           f"{row['tokens_per_second'] / one['tokens_per_second']:.1f} x batch 1; a step costs {row['step_ms'] / one['step_ms']:.2f}"
-          + (beside(row["tokens_per_second"], "batch_16") if row["sequences"] == 16 else ""))
+          + beside(row["tokens_per_second"], f"batch_{row['sequences']}"))
 for row in ours["speculative"]:
     target = row["step_ms"] - row["draft_ms"]
     print(f"speculative step, k = {row['draft_tokens']}     {row['step_ms'] / one['step_ms']:.2f} plain steps "
@@ -90,4 +113,7 @@ for row in ours["prompts"]:
     print(f"prompts of {row['tokens']:<15} {row['tokens_per_second']:.0f} tokens/s"
           + (beside(row["tokens_per_second"], "prompts") if row["tokens"] == 512 else ""))
 print(f"start-up to first token    {startup:.2f} s")
+one_by_one, batched = (json.load(open(f"{work}/resample-{n}.json"))["tokens_per_second"] for n in (1, 16))
+print(f"aerie resample             {batched:.0f} tokens/s with 16 at a time, {batched / one_by_one:.1f} x one at a time, "
+      f"prompts included")
 PYTHON

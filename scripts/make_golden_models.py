@@ -194,7 +194,8 @@ PROMPTS = (
 
 
 def make_smollm2() -> None:
-    """Last rows of three prompts, in bf16 (what we compute) and f32 (the truth both approximate)."""
+    """Three prompts in bf16 (what we compute) and f32 (the truth both approximate): of every row the likeliest tokens'
+    logits, of every eighth row the captured states, and more of the last row."""
     tokenizer = AutoTokenizer.from_pretrained(SMOLLM2)
     models = {dtype: AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=dtype).eval()
               for dtype in (torch.bfloat16, torch.float32)}
@@ -206,7 +207,8 @@ def make_smollm2() -> None:
         tokens = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
         exact, _, exact_layers = layer_outputs(models[torch.float32], tokens)
         half, _, half_layers = layer_outputs(models[torch.bfloat16], tokens)
-        top = exact[-1].topk(64)
+        top, every = exact[-1].topk(64), exact.topk(16)
+        rows = torch.arange(len(tokens) - 1, -1, -8)
         values |= {
             f"{i}.tokens": tokens,
             f"{i}.top_ids": top.indices,
@@ -214,8 +216,12 @@ def make_smollm2() -> None:
             f"{i}.top_bf16": half[-1][top.indices].float(),
             f"{i}.argmax_bf16": half.argmax(-1),
             f"{i}.argmax_f32": exact.argmax(-1),
-            f"{i}.captured_f32": torch.cat([exact_layers[j, -1] for j in captured]),
-            f"{i}.captured_bf16": torch.cat([half_layers[j, -1] for j in captured]).float(),
+            f"{i}.row_top_ids": every.indices.int(),
+            f"{i}.row_top_f32": every.values,
+            f"{i}.row_top_bf16": half.gather(1, every.indices),
+            f"{i}.rows": rows,
+            f"{i}.captured_f32": torch.cat([exact_layers[j, rows] for j in captured], 1),
+            f"{i}.captured_bf16": torch.cat([half_layers[j, rows] for j in captured], 1),
         }
     save_file(values, GOLDEN / "smollm2.safetensors")
     print("tests/golden/smollm2.safetensors", (GOLDEN / "smollm2.safetensors").stat().st_size // 1024, "KiB")

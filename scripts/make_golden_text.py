@@ -8,6 +8,7 @@ breaks ties at random; the rest depends on nothing but them, this file, the temp
 usage: .venv/bin/python scripts/make_golden_text.py
 """
 import gzip
+import itertools
 import json
 import random
 import zlib
@@ -141,9 +142,26 @@ def checksum(values):
     return zlib.crc32(values if isinstance(values, bytes) else ",".join(map(str, values)).encode())
 
 
+def with_blanks(tokenizer):
+    """The same, but that a token's offsets count the blank that belongs to it, as we need them: some leave it out."""
+    saved = json.loads(tokenizer.to_str())
+    if saved["post_processor"] and "trim_offsets" in saved["post_processor"]:
+        saved["post_processor"]["trim_offsets"] = False
+    return Tokenizer.from_str(json.dumps(saved))
+
+
+def byte_offsets(encoding, text):
+    """begin, end of every token; Python counts characters."""
+    bytes_before = list(itertools.accumulate((len(char.encode()) for char in text), initial=0))
+    return [bytes_before[char] for pair in encoding.offsets for char in pair]
+
+
 def tokenizer_rows(tokenizer, strings):
+    encodings = with_blanks(tokenizer).encode_batch(strings, add_special_tokens=False)
     ids = [tokenizer.encode(s, add_special_tokens=False).ids for s in strings]
-    return {"ids": [checksum(i) for i in ids], "decoded": [checksum(tokenizer.decode(i, skip_special_tokens=False).encode()) for i in ids],
+    return {"ids": [checksum(i) for i in ids],
+            "offsets": [checksum(byte_offsets(*pair)) for pair in zip(encodings, strings)],
+            "decoded": [checksum(tokenizer.decode(i, skip_special_tokens=False).encode()) for i in ids],
             "with_special": checksum(sum((tokenizer.encode(s).ids for s in strings), [])),
             "skip_special": checksum("\n".join(tokenizer.decode(i, skip_special_tokens=True) for i in ids).encode())}
 

@@ -2,7 +2,8 @@
 # Everything that must hold: set-up, build, the quickstart's model, every test; with --lint clang-tidy on what changed.
 # The last line is "N passed, N failed, N skipped"; the exit code is 0 only if none failed. What skips itself is the
 # run of the CUDA kernels on a device, where there is none.
-# --slow: also serves the quickstart's trained draft with llama.cpp and compares (some minutes).
+# --slow: also serves the quickstart's trained draft with llama.cpp and with vLLM's CPU build, and compares (some minutes,
+# and 6 GB for vLLM).
 # usage: scripts/test.sh [--lint|--slow]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,15 +16,16 @@ results=build/release/tests.xml
 failed=0
 (cd build/release && ctest --parallel "$(nproc)" --output-on-failure --output-junit tests.xml) || failed=1
 
-# One more test on request, which ctest does not know: clang-tidy, or llama.cpp.
+# Tests on request, which ctest does not know: clang-tidy, or other servers.
 more=0 more_failed=0
+also() { more=$((more + 1)); "$@" || more_failed=$((more_failed + 1)); }
 if [ "${1:-}" = --lint ]; then
-  more=1
-  scripts/lint.sh --changed || more_failed=1
+  also scripts/lint.sh --changed
 elif [ "${1:-}" = --slow ]; then
-  more=1
   .venv/bin/python -m pip install -q --disable-pip-version-check "xllamacpp==$XLLAMACPP_VERSION"
-  .venv/bin/python tests/serving/llama_cpp_test.py || more_failed=1
+  also .venv/bin/python tests/serving/llama_cpp_test.py
+  scripts/setup_vllm.sh
+  also .venv/bin/python tests/serving/vllm_test.py
 fi
 
 python3 - "$results" "$more" "$more_failed" "$failed" <<'PYTHON'

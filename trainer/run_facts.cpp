@@ -70,8 +70,8 @@ std::vector<std::string> check_same_run(const fs::path& checkpoint, const RunFac
   AERIE_CHECK(
       diff.empty(),
       "{} belongs to a run with another configuration:{}\nSet these back to resume it, name "
-      "those that may change (--resume-override optim.lr,...), or start afresh with --resume "
-      "never or another output.dir",
+      "those that may change (--resume-override optim.lr,...), or start afresh with another "
+      "output.dir",
       checkpoint.string(), diff);
   return overridden;
 }
@@ -127,6 +127,7 @@ RunFacts run_facts(const RunConfig& config, const DraftConfig& draft,
   add("train.lk_scale", train.lk_scale, plain.train.lk_scale);
   add("train.lk_decay", train.lk_decay, plain.train.lk_decay);
   add("train.depth_keep", train.depth_keep, 1.0);
+  add("train.recompute", train.recompute, plain.train.recompute);
   add("train.feature_noise", train.feature_noise, plain.train.feature_noise);
   add("optim.warmup_ratio", optim.warmup_ratio, plain.optim.warmup_ratio);
   add("optim.decay_ratio", optim.decay_ratio, plain.optim.decay_ratio);

@@ -31,7 +31,7 @@ void try_steps(const RunConfig& config, WedlmTrainer& trainer) {
   const double seconds = watch.lap();
   log_info(fmt::format(
       "dry run: {} steps of packs of {} tokens, {:.2f} s a step here ({:.1f} min in all), resident "
-      "{:.0f} MB, loss {:.3f}; nothing was written",
+      "{:.0f} MB, loss {:.3f}; no checkpoint was written",
       trainer.total_steps(), config.train.pack_tokens, trained ? seconds : 0.0,
       trained ? seconds * static_cast<double>(trainer.total_steps()) / 60 : 0.0,
       static_cast<double>(peak_resident_bytes()) / 1e6, found.loss()));

@@ -135,6 +135,23 @@ class Watch(ProgramTest):
         best = max(evaluations, key=lambda line: line["acceptance"])  # the first of the best, in chains
         self.assertEqual((self.directory / "run/best").readlink().name, f"step-{best['step']:06}")
 
+    def test_other_commands_decode_as_the_run_file_says(self):
+        self.train()
+        exported = self.aerie("export", "--checkpoint", "run/latest", "--output", "draft")
+        self.assertEqual(exported.returncode, 0, exported.stderr)
+
+        def bench(*arguments):
+            done = self.aerie("bench", "--draft", "draft", "--input", "heldout.jsonl", "--output", "bench", *arguments)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            made = json.loads((self.directory / "bench/bench.json").read_text())
+            return made["max_new_tokens"], [(run["draft_tokens"], run["nodes"]) for run in made["runs"][1:]]
+
+        tree = ("--set", "decode.tree=true", "--set", "decode.tree_nodes=3")
+        self.assertEqual(bench("--config", "run.yaml", *tree), (6, [(2, 2), (2, 3)]))
+        self.assertEqual(bench("--config", "run.yaml", "--draft-tokens", "1", "--max-new-tokens", "5"), (5, [(1, 1)]))
+        # What the run file does not name stays as --help shows it.
+        self.assertEqual(bench("--set", f"target.path={MODEL}", "--max-new-tokens", "5"), (5, [(5, 5)]))
+
     def test_no_better_draft_ends_the_run(self):
         # At so small a rate nothing changes, so that no evaluation is better than the first.
         done = self.train("--set", "eval.patience=2", "--set", "eval.every=1", "--set", "optim.lr=1e-12",

@@ -75,6 +75,18 @@ TEST_P(TokenizerParity, WordByWordIsTheWholeText) {
   EXPECT_EQ(tokenizer_.encode(all).ids, tokenizer_.encode_whole(all, false).ids);
 }
 
+TEST_P(TokenizerParity, OffsetsEqualPythons) {
+  for (size_t i = 0; i < strings().size(); ++i) {
+    std::vector<uint32_t> ends;
+    for (const auto& [begin, end] : tokenizer_.encode(strings()[i]).offsets) {
+      ends.insert(ends.end(), {begin, end});
+    }
+    EXPECT_EQ(crc32(fmt::format("{}", fmt::join(ends, ","))), golden_.at("offsets")[i])
+        << i << ": " << Json(strings()[i]).dump() << " -> "
+        << fmt::format("{}", fmt::join(ends, " "));
+  }
+}
+
 TEST_P(TokenizerParity, OffsetsAreOrderedAndCoverTheText) {
   for (const std::string& text : strings()) {
     const Encoding encoding = tokenizer_.encode(text);
