@@ -167,7 +167,7 @@ std::vector<Guess> Eagle3Drafter::guess(std::span<Sequence* const> sequences,
 
 void Eagle3Drafter::guess_chains(std::span<Track* const> tracks, std::span<const GuessShape> shapes,
                                  std::vector<Guess>& guesses) {
-  std::vector<size_t> active;
+  std::vector<size_t> active;  // sequences whose chains still grow, as the rows of `step`
   std::vector<Tensor> parts, normed_parts;
   for (size_t s = 0; s < tracks.size(); ++s) {
     if (tracks[s] == nullptr || shapes[s].width > 1) continue;
@@ -179,35 +179,42 @@ void Eagle3Drafter::guess_chains(std::span<Track* const> tracks, std::span<const
   DraftStep step{join(parts), join(normed_parts)};
   for (int64_t depth = 0;; ++depth) {
     const std::vector<int32_t> tokens = propose(step.normed);
-    Rows rows{RopePositions(draft_.config().rope.axes())};
     std::vector<size_t> deeper;
-    std::vector<Sequence*> sequences;
-    std::vector<int64_t> kept;
+    std::vector<int64_t> kept;  // their rows
     for (size_t i = 0; i < active.size(); ++i) {
-      const Track& track = *tracks[active[i]];
-      guesses[active[i]].tokens.push_back(tokens[i]);
-      const int64_t position = track.cached + depth;
-      if (depth + 1 >= shapes[active[i]].depth || position >= draft_.config().max_position) {
-        continue;
-      }
-      deeper.push_back(active[i]);
-      sequences.push_back(track.sequence);
+      const size_t s = active[i];
+      guesses[s].tokens.push_back(tokens[i]);
+      const bool room = tracks[s]->cached + depth < draft_.config().max_position;
+      if (depth + 1 >= shapes[s].depth || !room) continue;
+      deeper.push_back(s);
       kept.push_back(static_cast<int64_t>(i));
-      rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()));
-      rows.tokens.push_back(tokens[i]);
-      rows.rope.add(*track.sequence, position);
-      rows.slots.push_back(PageTable::slot(*track.sequence, position));
-      rows.kv_len.push_back(static_cast<int32_t>(position + 1));
     }
     if (deeper.empty()) return;
-    rows.pages = page_matrix(sequences, rows.kv_len);
-    Tensor hidden = step.hidden;
-    if (deeper.size() != active.size()) {
-      hidden = hidden.index_select(0, to_tensor(kept, at::kLong).to(device_));
-    }
+    const bool all = deeper.size() == active.size();
     active = std::move(deeper);
-    step = run(rows, hidden);
+    step = run(
+        chain_rows(tracks, active, guesses, depth),
+        all ? step.hidden : step.hidden.index_select(0, to_tensor(kept, at::kLong).to(device_)));
   }
+}
+
+Eagle3Drafter::Rows Eagle3Drafter::chain_rows(std::span<Track* const> tracks,
+                                              std::span<const size_t> active,
+                                              const std::vector<Guess>& guesses,
+                                              int64_t depth) const {
+  Rows rows{RopePositions(draft_.config().rope.axes())};
+  std::vector<Sequence*> sequences;
+  for (const size_t s : active) {
+    const int64_t position = tracks[s]->cached + depth;
+    sequences.push_back(tracks[s]->sequence);
+    rows.queries.push_back(static_cast<int64_t>(rows.tokens.size()));
+    rows.tokens.push_back(guesses[s].tokens.back());
+    rows.rope.add(*tracks[s]->sequence, position);
+    rows.slots.push_back(PageTable::slot(*tracks[s]->sequence, position));
+    rows.kv_len.push_back(static_cast<int32_t>(position + 1));
+  }
+  rows.pages = page_matrix(sequences, rows.kv_len);
+  return rows;
 }
 
 std::vector<int32_t> Eagle3Drafter::propose(const Tensor& normed) const {

@@ -65,6 +65,9 @@ class Eagle3Drafter : public Drafter {
                             std::span<const GuessShape> shapes);
   void guess_chains(std::span<Track* const> tracks, std::span<const GuessShape> shapes,
                     std::vector<Guess>& guesses);
+  /// The last guess of every active sequence's chain, which has `depth` before it, as rows to read.
+  Rows chain_rows(std::span<Track* const> tracks, std::span<const size_t> active,
+                  const std::vector<Guess>& guesses, int64_t depth) const;
   void guess_trees(std::span<Track* const> tracks, std::span<const GuessShape> shapes,
                    std::vector<Guess>& guesses);
   void grow_trees(std::vector<Branching>& trees, const BranchPages& room);
