@@ -20,7 +20,7 @@ struct Evaluation {
   UnrollMetrics metrics;
   std::vector<DomainEvaluation> domains;      ///< by name; empty where the data name none
   std::optional<Acceptance> acceptance = {};  ///< of decoding, where there are prompts for it
-  double seconds = 0;
+  double seconds = 0, decoding_seconds = 0;   ///< in all; of them for `acceptance`
 
   /// What "best" means: the acceptance length measured in chains, never that of trees, so that
   /// evaluations with and without trees compare; else the simulated one.

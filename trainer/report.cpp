@@ -62,7 +62,8 @@ ordered_json eval_line(const TrainState& state, const Evaluation& evaluation) {
                     {"step", state.step},
                     {"tokens", state.tokens},
                     {"seconds", rounded(state.seconds)},
-                    {"eval_seconds", rounded(evaluation.seconds)}};
+                    {"eval_seconds", rounded(evaluation.seconds)},
+                    {"decoding_seconds", rounded(evaluation.decoding_seconds)}};
   add_metrics(line, evaluation.metrics);
   if (evaluation.acceptance) {
     line["acceptance"] = rounded(evaluation.acceptance->length);

@@ -9,14 +9,13 @@ namespace {
 
 constexpr int64_t kWholeSplit = 1 << 30;
 
-/// The nearest directory that exists, for a question about its disk.
-std::filesystem::path existing(std::filesystem::path path) {
+}  // namespace
+
+std::filesystem::path nearest_existing(std::filesystem::path path) {
   path = std::filesystem::absolute(path);
   while (!std::filesystem::exists(path)) path = path.parent_path();
   return path;
 }
-
-}  // namespace
 
 bool runs_target(const RunConfig& config) {
   const bool decodes = !config.data.heldout.empty() && config.eval.prompts > 0;
@@ -79,6 +78,18 @@ RunSource::RunSource(const RunConfig& config, Split split, const DraftConfig& dr
                                            std::move(on_miss));
 }
 
+int64_t rows_to_make(const RunConfig& config, const DraftConfig& draft, at::ScalarType dtype,
+                     const TokenShards& shards) {
+  const std::vector<DocumentRows> wanted = trained_rows(shards, config.train.pack_tokens);
+  const std::filesystem::path directory = store_directory(config, Split::kTrain);
+  const bool begun = std::filesystem::exists(directory / "manifest.json");
+  if (config.hidden_states.mode != "hybrid" || !begun) return sum_rows(wanted);
+  const HiddenStore store =
+      HiddenStore::open(directory, store_facts(config, draft, dtype, shards.key()),
+                        hidden_format(config, draft, dtype));
+  return missing_rows(store, wanted);
+}
+
 std::string describe_store_size(const RunConfig& config, Split split, const DraftConfig& draft,
                                 at::ScalarType dtype, const TokenShards& shards) {
   const std::filesystem::path directory = store_directory(config, split);
@@ -93,7 +104,7 @@ std::string describe_store_size(const RunConfig& config, Split split, const Draf
       "hidden states of {} documents: {} rows of {} bytes, {:.3f} GB in {}; {:.3f} GB are there, "
       "{:.1f} GB are free",
       shards.size(), rows, row, gigabytes(rows * row), directory.string(), gigabytes(stored),
-      gigabytes(std::filesystem::space(existing(directory)).available));
+      gigabytes(std::filesystem::space(nearest_existing(directory)).available));
 }
 
 }  // namespace aerie

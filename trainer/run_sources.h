@@ -25,6 +25,14 @@ PackOptions pack_options(const RunConfig& config, Split split);
 /// Directory of a split's store: hidden_states.store, with the held-out documents' below it.
 std::filesystem::path store_directory(const RunConfig& config, Split split);
 
+/// The nearest directory above `path` that exists, or itself.
+std::filesystem::path nearest_existing(std::filesystem::path path);
+
+/// Rows of the training documents whose hidden states a run has to make: those that the store of a
+/// hybrid run lacks; else those of one pass. Throws Error for a store of another run.
+int64_t rows_to_make(const RunConfig& config, const DraftConfig& draft, at::ScalarType dtype,
+                     const TokenShards& shards);
+
 /// A source with all that it stands on.
 class RunSource {
  public:

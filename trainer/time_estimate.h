@@ -1,36 +1,37 @@
 // How long a run will take and how much disk it will fill, from a few measured steps.
 #pragma once
-#include <string>
-#include <vector>
-
 #include "configs/run_config.h"
+#include "trainer/run_times.h"
 
 namespace aerie {
 
+/// Seconds that a token of a step takes.
+struct TokenSeconds {
+  double source = 0;    ///< to get its hidden states
+  double training = 0;  ///< all else
+};
+
 /// What a dry run measured, and what it knows of the data.
 struct RunRates {
-  int64_t steps = 0;              ///< of the whole run
-  double tokens = 0;              ///< of the whole run
-  double first_pass_tokens = 0;   ///< of them those of the first epoch
-  double source_per_token = 0;    ///< seconds: the target's forward, or reading
-  double training_per_token = 0;  ///< seconds: all else of a step
-  double evaluation_seconds = 0;  ///< of one; 0: nothing is held out
-  double checkpoint_bytes = 0;    ///< of one
-  double store_bytes = 0;         ///< that the run will write to hidden_states.store
-  double write_bytes_per_second = 1;
+  int64_t steps = 0;             ///< of the whole run
+  double tokens = 0;             ///< of the whole run
+  double first_pass_tokens = 0;  ///< of them those of the first pass; hybrid: that the store lacks
+  TokenSeconds first, later;     ///< in the first pass, and in those behind it
+  double first_step = 0;         ///< what the first step takes beyond others
+  double start = 0;              ///< until then
+  double first_heldout = 0;      ///< held-out documents: the first evaluation
+  double heldout = 0;            ///< those behind it; both 0: nothing is held out
+  double decoding = 0;           ///< of one evaluation
+  double checkpoint = 0;         ///< of one
+  double record = 0;             ///< a line of metrics.jsonl, and in the report
 };
 
-struct TimePart {
-  std::string name;
-  double seconds = 0;
-};
-
-/// By part. In hybrid mode the target runs in the first pass only: later ones read ahead while the
-/// draft trains.
-std::vector<TimePart> estimate_time(const RunConfig& config, const RunRates& rates);
+RunTimes estimate_time(const RunConfig& config, const RunRates& rates);
+/// Acceptance length of chains of `guesses` tokens, each right in half of the cases: about what
+/// drafts reach in the middle of their training. One that has seen nothing accepts less, and
+/// decodes the longer for it.
+double usual_acceptance(int64_t guesses);
 /// Bytes that checkpoints take at most at a time: those kept, the best, the one being written.
 double checkpoint_disk(const RunConfig& config, double checkpoint_bytes);
-/// A line a part with its share, and the total.
-std::string format_time(const std::vector<TimePart>& parts);
 
 }  // namespace aerie

@@ -1,7 +1,6 @@
 // aerie train: a configuration becomes data, a target, a draft and a trainer; then it runs.
 #include <fmt/ranges.h>
 
-#include <chrono>
 #include <map>
 
 #include "common/error.h"
@@ -20,6 +19,7 @@
 #include "trainer/run_facts.h"
 #include "trainer/run_ranks.h"
 #include "trainer/run_sources.h"
+#include "trainer/stopwatch.h"
 #include "trainer/target_hash.h"
 #include "trainer/trainer.h"
 #include "trainer/ttt_loss.h"
@@ -112,6 +112,7 @@ struct Run {
   std::optional<TokenShards> heldout_shards;
   std::unique_ptr<TargetModel> target;
   VocabMap vocab;
+  std::optional<PassingDirectory> passing;  ///< a dry run's store
   std::optional<RunSource> train, heldout;
   std::unique_ptr<Trainer> trainer;
 };
@@ -128,10 +129,12 @@ Run::Run(const Task& task, const DraftConfig& draft, const std::optional<LoadedD
   vocab = make_vocab_map(prepared.vocabulary.draft_to_target, draft.vocab);
 
   const int64_t epochs = config.train.max_steps > 0 ? 0 : config.train.epochs;
-  // A dry run leaves nothing but the prepared tokens behind, so it does not fill a store.
+  // A dry run leaves nothing but the prepared tokens behind, so the store that it fills is its own.
   RunConfig sources = config;
-  if (task.flags.dry_run && config.hidden_states.mode == "hybrid")
-    sources.hidden_states.mode = "online";
+  if (task.flags.dry_run && config.hidden_states.mode == "hybrid") {
+    passing.emplace(config.hidden_states.store);
+    sources.hidden_states.store = passing->path() / "store";
+  }
   train.emplace(sources, Split::kTrain, draft, *target, shards, epochs,
                 StepShare{task.ranks.rank(), task.ranks.size(), packs_per_step});
   if (!config.data.heldout.empty()) {
@@ -159,7 +162,8 @@ void describe_start(const RunConfig& config, const DraftConfig& draft, const Tra
       trainer.total_steps()));
 }
 
-void summarize(const RunConfig& config, const Trainer& trainer, bool complete) {
+void summarize(const RunConfig& config, const Trainer& trainer, const RunTimes& times,
+               bool complete) {
   const TrainState& state = trainer.state();
   const double seconds = std::max(state.seconds, 1e-9);
   log_info(fmt::format(
@@ -168,6 +172,8 @@ void summarize(const RunConfig& config, const Trainer& trainer, bool complete) {
       complete ? "done" : "stopped", state.step, trainer.total_steps(), state.tokens,
       state.supervised, seconds / 60, static_cast<double>(state.tokens) / seconds,
       state.skipped_steps, static_cast<double>(peak_resident_bytes()) / 1e9));
+  log_info("where the time of this session went:\n" +
+           format_time(time_parts(config.hidden_states.mode, times)));
   if (trainer.last_evaluation()) {
     log_info("held-out: " + describe(*trainer.last_evaluation()));
     log_info(fmt::format("best: step {} with {} {:.2f}", state.best.step, state.best.metric,
@@ -183,21 +189,28 @@ void summarize(const RunConfig& config, const Trainer& trainer, bool complete) {
   }
 }
 
-void train(const Task& task, const std::optional<fs::path>& from, Run& run) {
+/// `ready`: seconds until now.
+void train(const Task& task, const std::optional<fs::path>& from, double ready, Run& run) {
+  Stopwatch watch;
   const RunConfig& config = task.config;
   run.trainer->begin(from, task.flags.resume_override);
   if (from) {
     log_info(fmt::format("resumed from {} at step {}", from->string(), run.trainer->state().step));
   }
   if (task.ranks.first()) describe_run(config, run.prepared);
+  const double start = ready + watch.lap();
   const bool complete = run.trainer->run();
   if (!task.ranks.first()) return;
+  RunTimes times = run.trainer->times();
+  times.start = start;
+  watch.lap();
   write_run_report({config.output.dir}, {});
-  summarize(config, *run.trainer, complete);
+  times.records += watch.lap();
+  summarize(config, *run.trainer, times, complete);
 }
 
 void run_task(const Task& task) {
-  const auto start = std::chrono::steady_clock::now();
+  Stopwatch watch;
   const RunConfig& config = task.config;
   const TrainFlags& flags = task.flags;
   const ModelConfig target = read_model_config(config.target.path);
@@ -225,12 +238,12 @@ void run_task(const Task& task) {
                          fmt::join(draft.capture_layers, ", ")));
   }
   Run run(task, draft, initial, packs_of_step(config, task.ranks, from));
-  const std::chrono::duration<double> ready = std::chrono::steady_clock::now() - start;
-  describe_start(config, draft, *run.trainer, ready.count());
+  const double ready = watch.lap();
+  describe_start(config, draft, *run.trainer, ready);
   if (flags.dry_run) {
-    return dry_run(config, draft, *run.target, run.shards, *run.trainer);
+    return dry_run({config, draft, *run.target, run.shards, run.train->get(), *run.trainer, ready});
   }
-  train(task, from, run);
+  train(task, from, ready, run);
 }
 
 }  // namespace

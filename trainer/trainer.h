@@ -10,6 +10,7 @@
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
 #include "trainer/run_log.h"
+#include "trainer/run_times.h"
 #include "trainer/step_share.h"
 #include "trainer/stop_signal.h"
 
@@ -73,13 +74,18 @@ class Trainer {
 
   /// One optimizer step over train.accumulate batches; their metrics are added to `metrics`.
   StepReport step(UnrollMetrics& metrics);
-  Evaluation evaluate();
+  /// `decodes`: also the held-out prompts, where there are any.
+  Evaluation evaluate(bool decodes = true);
+  /// Seconds that a checkpoint into `directory` takes; for that alone.
+  double time_checkpoint(const std::filesystem::path& directory) const;
 
   int64_t total_steps() const { return total_steps_; }
   const TrainState& state() const { return state_; }
   const DraftParams& params() const { return params_; }
   const Optimizer& optimizer() const { return optimizer_; }
   const std::optional<Evaluation>& last_evaluation() const { return last_evaluation_; }
+  /// What run() took in this process; start and report are not its own.
+  const RunTimes& times() const { return times_; }
 
  private:
   /// What this rank contributes to a step, until it is summed what all do.
@@ -102,6 +108,8 @@ class Trainer {
   bool finish_step(RunLog* log, bool ended);
   void evaluate_and_log(RunLog& log);
   void save(const RunLog* log);
+  void write_checkpoint(const std::filesystem::path& run, const Moments& moments) const;
+  void count_time(const StepReport& report);
   /// eval.patience evaluations have brought nothing better.
   bool out_of_patience() const;
   void measure_acceptance(const DraftParams& weights, Evaluation& evaluation) const;
@@ -118,6 +126,7 @@ class Trainer {
   Objective objective_;
   int64_t total_steps_;
   TrainState state_;
+  RunTimes times_;
   const StopSignal* stop_ = nullptr;  // while run() runs
   int64_t saved_step_ = -1;           // of the checkpoint that `latest` points at
   std::optional<Evaluation> last_evaluation_;

@@ -23,7 +23,7 @@ void Trainer::measure_acceptance(const DraftParams& weights, Evaluation& evaluat
   }
 }
 
-Evaluation Trainer::evaluate() {
+Evaluation Trainer::evaluate(bool decodes) {
   Stopwatch watch;
   const at::NoGradGuard no_grad;
   const DraftParams weights = optimizer_.result();
@@ -33,13 +33,18 @@ Evaluation Trainer::evaluate() {
   }
   Evaluation evaluation =
       evaluate_loss(averaged ? *averaged : draft_, *parts_.heldout, teacher(), objective_);
-  measure_acceptance(weights, evaluation);
   evaluation.seconds = watch.lap();
+  if (decodes) measure_acceptance(weights, evaluation);
+  evaluation.decoding_seconds = watch.lap();
+  evaluation.seconds += evaluation.decoding_seconds;
   return evaluation;
 }
 
 void Trainer::evaluate_and_log(RunLog& log) {
   last_evaluation_ = evaluate();
+  ++times_.evaluations;
+  times_.decoding += last_evaluation_->decoding_seconds;
+  times_.heldout += last_evaluation_->seconds - last_evaluation_->decoding_seconds;
   log.write(eval_line(state_, *last_evaluation_));
   log_info(
       fmt::format("step {}, held-out documents: {}", state_.step, describe(*last_evaluation_)));
@@ -51,20 +56,34 @@ void Trainer::evaluate_and_log(RunLog& log) {
   }
 }
 
+void Trainer::write_checkpoint(const fs::path& run, const Moments& moments) const {
+  save_checkpoint(run,
+                  {state_, parts_.draft, params_, parts_.vocab, moments, to_yaml(parts_.config),
+                   optimizer_.averages() ? optimizer_.average() : DraftParams()});
+}
+
+double Trainer::time_checkpoint(const fs::path& directory) const {
+  Stopwatch watch;
+  const Moments moments = optimizer_.moments();
+  if (ranks_.first()) write_checkpoint(directory, moments);
+  return watch.lap();
+}
+
 void Trainer::save(const RunLog* log) {
+  Stopwatch watch;
   const Moments moments = optimizer_.moments();
   if (ranks_.first()) {
     state_.metrics_position = log->position();
     const fs::path& run = parts_.config.output.dir;
-    save_checkpoint(run,
-                    {state_, parts_.draft, params_, parts_.vocab, moments, to_yaml(parts_.config),
-                     optimizer_.averages() ? optimizer_.average() : DraftParams()});
+    write_checkpoint(run, moments);
     if (state_.best.step == state_.step) mark_best(run, state_.step);
     prune_checkpoints(run, parts_.config.train.keep_checkpoints);
   }
   // A slow disk may take longer than the others would wait for a gradient.
   ranks_.share("saved");
   saved_step_ = state_.step;
+  ++times_.checkpoints;
+  times_.saving += watch.lap();
 }
 
 bool Trainer::out_of_patience() const {
@@ -97,6 +116,11 @@ bool Trainer::finish_step(RunLog* log, bool ended) {
   return ended;
 }
 
+void Trainer::count_time(const StepReport& report) {
+  (report.epoch == 0 ? times_.first_pass : times_.later_passes) += report.seconds.source;
+  times_.training += report.seconds.total() - report.seconds.source;
+}
+
 bool Trainer::run() {
   const StopSignal stop;
   stop_ = &stop;
@@ -112,6 +136,8 @@ bool Trainer::run() {
   bool ended = state_.step >= total_steps_ || out_of_patience();
   for (bool stopped = ranks_.alone() && stop.requested(); !ended && !stopped;) {
     StepReport report = step(metrics);
+    count_time(report);
+    Stopwatch watch;
     seconds.add(report.seconds);
     report.seconds = seconds;
     ended = !report.trained || state_.step >= total_steps_;
@@ -122,6 +148,7 @@ bool Trainer::run() {
       metrics = UnrollMetrics(parts_.config.train.unroll);
       seconds = {};
     }
+    times_.records += watch.lap();
     ended = finish_step(log ? &*log : nullptr, ended);
   }
   if (progress) progress->finish();

@@ -79,6 +79,10 @@ class Dump(ProgramTest):
         done = self.command("train", "--dry-run", "--set", "hidden_states.mode=hybrid")
         self.assertRegex(done.stderr, r"hidden states of 12 documents: \d+ rows of 4617 bytes")
         self.assertFalse((self.directory / "store").exists())
+        self.assertEqual([], [path for path in self.directory.rglob(".aerie-dry-run*")])
+        for part in ("start", "first pass: the target's forward, storing", "later passes: waiting for stored states",
+                     "training the draft", "1 checkpoint", "metrics and report", "total"):
+            self.assertRegex(done.stderr, rf"\n +{part} +[\d.]+ (s|min)")
 
     def test_a_flipped_byte_is_refused_by_name(self):
         self.command("dump")

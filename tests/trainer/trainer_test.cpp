@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <chrono>
 #include <fstream>
 #include <limits>
 
@@ -275,6 +276,26 @@ TEST_F(TrainerTest, EvaluationChangesNothing) {
   EXPECT_EQ(first.metrics.tokens(), 2 * kRows);
   EXPECT_TRUE(before.equal(trainer->params().at("lm_head.weight")));
   EXPECT_EQ(trainer->params().at("lm_head.weight").grad().abs().max().item<float>(), 0.0f);
+}
+
+TEST_F(TrainerTest, ARunKnowsWhereItsTimeWent) {
+  ListSource source(std::vector<TrainBatch>(4, make_batch(1))), heldout({make_batch(9)});
+  config_.eval.every = 2;
+  config_.train.checkpoint_every = 3;
+  const auto trainer = this->trainer(source, &heldout);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(trainer->run());
+  const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - start;
+  const RunTimes& times = trainer->times();
+  EXPECT_EQ(times.evaluations, 2) << "at step 2 and at the end";
+  EXPECT_GE(times.checkpoints, 3) << "the first evaluation's, step 3, the end";
+  for (const double part : {times.training, times.heldout, times.saving, times.records}) {
+    EXPECT_GT(part, 0);
+  }
+  double sum = 0;
+  for (const TimePart& part : time_parts("online", times)) sum += part.seconds;
+  EXPECT_LE(sum, whole.count());
+  EXPECT_GT(sum, 0.8 * whole.count());
 }
 
 TEST_F(TrainerTest, MetricsHaveALineAStep) {
