@@ -194,6 +194,11 @@ RunConfig load_run_config(const std::filesystem::path& file,
   return config;
 }
 
+std::map<std::string, std::string> values_of(const RunConfig& config) {
+  RunConfig copy = config;
+  return schema::values(table_of(copy));
+}
+
 std::string to_yaml(const RunConfig& config) {
   RunConfig copy = config;
   return schema::write_yaml(table_of(copy));

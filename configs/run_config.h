@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -125,6 +126,8 @@ RunConfig load_run_config(const std::filesystem::path& file,
 /// some of their flags from a run file. What neither says stays as in `config`.
 RunConfig read_run_config(const std::filesystem::path& file,
                           const std::vector<std::string>& overrides, RunConfig config = {});
+/// "section.key" -> value, of every key.
+std::map<std::string, std::string> values_of(const RunConfig& config);
 /// The resolved configuration as YAML; loading it again gives the same RunConfig.
 std::string to_yaml(const RunConfig& config);
 /// Every key with type, default, unit and one line of help.

@@ -272,6 +272,12 @@ std::string write_yaml(const Table& table) {
   return text;
 }
 
+std::map<std::string, std::string> values(const Table& table) {
+  std::map<std::string, std::string> found;
+  for (const Key& key : table) found[key.name] = value_text(key.slot);
+  return found;
+}
+
 std::string describe(const Table& table) {
   std::string text, section;
   for (const Key& key : table) {

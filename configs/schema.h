@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <string>
 #include <variant>
 #include <vector>
@@ -50,6 +51,8 @@ void check_required(const std::string& file, const Table& table);
 
 /// The slots' values as YAML that read_yaml takes back unchanged.
 std::string write_yaml(const Table& table);
+/// Every key with its slot's value, written as in YAML.
+std::map<std::string, std::string> values(const Table& table);
 /// Type, range, default (the slots' values), unit and help of every key.
 std::string describe(const Table& table);
 

@@ -31,6 +31,39 @@ TEST(RunFacts, TheDiffNamesEveryField) {
                     HasSubstr("--resume-override")));
 }
 
+RunFacts facts_of(const RunConfig& config) {
+  return run_facts(config, {}, "target", "data", "vocabulary", at::kFloat);
+}
+
+TEST(RunFacts, HoldEveryKeyButThoseThatDecideNothing) {
+  const RunFacts facts = facts_of({});
+  for (const auto& [key, unused] : values_of({})) {
+    const bool decides =
+        key.starts_with("draft.") || key.starts_with("optim.") || key.starts_with("train.");
+    const bool free = key == "draft.serve_with" || key == "train.log_every" ||
+                      key == "train.checkpoint_every" || key == "train.keep_checkpoints" ||
+                      key == "train.zero" || key == "train.rank_timeout";
+    EXPECT_EQ(facts.contains(key), decides && !free) << key;
+  }
+}
+
+TEST(RunFacts, AKeyThatACheckpointDoesNotKnowHadItsDefault) {
+  RunConfig config;
+  RunFacts was = facts_of(config);
+  was.erase("train.feature_noise");
+  EXPECT_EQ(facts_diff(was, facts_of(config)), "");
+  config.train.feature_noise = 0.25;
+  EXPECT_EQ(facts_diff(was, facts_of(config)), "\n  train.feature_noise: was 0, is 0.25");
+}
+
+TEST(RunFacts, EpochsDecideNothingWhereStepsAreCounted) {
+  RunConfig config;
+  config.train.max_steps = 10;
+  RunConfig other = config;
+  other.train.epochs = config.train.epochs + 1;
+  EXPECT_EQ(facts_diff(facts_of(config), facts_of(other)), "");
+}
+
 TEST(RunFacts, AnOverrideLetsTheNamedFieldsDiffer) {
   EXPECT_THAT(check({"b", "c", "d"}), ElementsAre("b", "c", "d"));
   EXPECT_THAT(check({"a", "b", "c", "d"}), ElementsAre("b", "c", "d")) << "a does not differ";
