@@ -39,14 +39,17 @@ struct PagedChunk {
   float scale = 1;
 };
 
-/// (row, query head) pairs of one KV head that share their tiles; a task of attend.
-constexpr int64_t kTaskQueries = 64;
+/// A task of attend: (row, query head) pairs of one KV head that share what is laid out of each
+/// block. Pair i is row i / group, query head kv_head * group + i % group, with group = heads /
+/// kv_heads. How a chunk is cut into parts changes no bit.
+struct AttentionPart {
+  int64_t kv_head = 0, first = 0, count = 0;
+};
 
-/// Query pairs [first, first + kTaskQueries) of KV head `kv_head`, in the caller's thread. Pair i
-/// is row i / group, query head kv_head * group + i % group, with group = heads / kv_heads.
-void attend_portable(const PagedChunk& chunk, int64_t kv_head, int64_t first);
-void attend_avx2(const PagedChunk& chunk, int64_t kv_head, int64_t first);
-void attend_avx512(const PagedChunk& chunk, int64_t kv_head, int64_t first);
-void attend_amx(const PagedChunk& chunk, int64_t kv_head, int64_t first);
+/// In the caller's thread.
+void attend_portable(const PagedChunk& chunk, const AttentionPart& part);
+void attend_avx2(const PagedChunk& chunk, const AttentionPart& part);
+void attend_avx512(const PagedChunk& chunk, const AttentionPart& part);
+void attend_amx(const PagedChunk& chunk, const AttentionPart& part);
 
 }  // namespace aerie::cpu

@@ -112,8 +112,8 @@ struct TileProducts {
 
 }  // namespace
 
-void attend_amx(const PagedChunk& chunk, int64_t kv_head, int64_t first) {
-  AttentionTask<TileProducts, VectorSoftmax>(chunk, kv_head, first).run();
+void attend_amx(const PagedChunk& chunk, const AttentionPart& part) {
+  AttentionTask<TileProducts, VectorSoftmax>(chunk, part).run();
 }
 
 }  // namespace aerie::cpu

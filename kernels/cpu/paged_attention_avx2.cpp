@@ -2,8 +2,8 @@
 
 namespace aerie::cpu {
 
-void attend_avx2(const PagedChunk& chunk, int64_t kv_head, int64_t first) {
-  AttentionTask<LoopProducts, LoopSoftmax>(chunk, kv_head, first).run();
+void attend_avx2(const PagedChunk& chunk, const AttentionPart& part) {
+  AttentionTask<LoopProducts, LoopSoftmax>(chunk, part).run();
 }
 
 }  // namespace aerie::cpu

@@ -3,8 +3,8 @@
 
 namespace aerie::cpu {
 
-void attend_avx512(const PagedChunk& chunk, int64_t kv_head, int64_t first) {
-  AttentionTask<LoopProducts, VectorSoftmax>(chunk, kv_head, first).run();
+void attend_avx512(const PagedChunk& chunk, const AttentionPart& part) {
+  AttentionTask<LoopProducts, VectorSoftmax>(chunk, part).run();
 }
 
 }  // namespace aerie::cpu

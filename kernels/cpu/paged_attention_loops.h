@@ -10,23 +10,21 @@ namespace {
 template <typename Products, typename Softmax>
 class AttentionTask {
  public:
-  AttentionTask(const PagedChunk& chunk, int64_t kv_head, int64_t first)
+  AttentionTask(const PagedChunk& chunk, const AttentionPart& part)
       : chunk_(chunk),
-        head_(kv_head),
-        first_(first),
+        head_(part.kv_head),
+        first_(part.first),
+        count_(part.count),
         padded_(padded_head(chunk.head_dim)),
         group_(chunk.heads / chunk.kv_heads),
-        memory_(padded_) {
-    const int64_t all = chunk.rows * group_;
-    count_ = all - first < kTaskQueries ? all - first : kTaskQueries;
-  }
+        memory_(padded_, part.count) {}
 
   void run() {
     load_queries();
     Products::begin();
     if (chunk_.tree == nullptr) {
       view_ = {0, count_, row_of(0), chunk_.kv_len - chunk_.rows + row_of(0) + 1};
-      blocks(oldest(0) / kBlockTokens * kBlockTokens);
+      blocks(0);
     } else {
       run_tree();
     }
@@ -45,12 +43,16 @@ class AttentionTask {
 
   int64_t row_of(int64_t query) const { return (first_ + query) / group_; }
   int64_t head_of(int64_t query) const { return head_ * group_ + (first_ + query) % group_; }
-  int64_t visible(int64_t query) const { return view_.visible + row_of(query) - view_.first_row; }
+  int64_t visible(int64_t query) const {
+    return view_.visible + memory_.row[query] - view_.first_row;
+  }
 
-  /// From token `start` to the last one that the view's queries see.
+  /// From token `start`, or where the view's window begins, to the last one that its queries see.
   void blocks(int64_t start) {
-    const int64_t end = visible(view_.end - 1);
-    for (; start < end; start += kBlockTokens) block(start, end);
+    const int64_t end = visible(view_.end - 1),
+                  first = oldest(view_.begin) / kBlockTokens * kBlockTokens;
+    for (start = start > first ? start : first; start < end; start += kBlockTokens)
+      block(start, end);
   }
 
   /// Every row of a tree is computed as the chain of its ancestors would be: the keys and values
@@ -128,6 +130,7 @@ class AttentionTask {
       std::memcpy(memory_.q + i * padded_,
                   chunk_.q + row_of(i) * chunk_.q_stride + head_of(i) * chunk_.head_dim,
                   chunk_.head_dim * sizeof(bf16));
+      memory_.row[i] = row_of(i);
       memory_.highest[i] = kLowest;
       memory_.denominator[i] = 0;
     }
@@ -158,28 +161,50 @@ class AttentionTask {
                : view_.v_tail + (index - view_.tail_page) * kPageTokens * padded_;
   }
 
+  /// Queries that share a tile, and how many tokens of the block any of them sees.
+  struct Tile {
+    int64_t query, rows, tokens;
+    int64_t pairs_of_pages() const { return (tokens + 2 * kPageTokens - 1) / (2 * kPageTokens); }
+  };
+
+  Tile tile_at(int64_t query, int64_t start) const {
+    const int64_t rows = view_.end - query < kTileRows ? view_.end - query : kTileRows,
+                  seen = visible(query + rows - 1) - start;
+    return {query, rows, seen < kBlockTokens ? seen : kBlockTokens};
+  }
+
   void block(int64_t start, int64_t end) {
+    const bf16* keys[kPagesOfBlock];
+    lay_block(keys, start, end);
+    Tile tile = tile_at(view_.begin, start);
+    while (tile.tokens <= 0) tile = tile_at(tile.query + kTileRows, start);
+    scores(tile, keys);
+    for (bool more = true; more;) {
+      const Tile done = tile;
+      softmax(done, start);
+      const int64_t next = done.query + kTileRows;
+      more = next < view_.end && oldest(next) < start + kBlockTokens;
+      // In between, because a tile that is loaded right after its stores waits for them.
+      if (more) scores(tile = tile_at(next, start), keys);
+      Products::values(memory_.o + done.query * padded_, memory_.p, memory_.v,
+                       done.pairs_of_pages(), done.rows, padded_);
+    }
+  }
+
+  void lay_block(const bf16** keys, int64_t start, int64_t end) {
     const int64_t tokens = end - start < kBlockTokens ? end - start : kBlockTokens;
     const int64_t count = (tokens + kPageTokens - 1) / kPageTokens,
                   first_page = start / kPageTokens;
-    const bf16* keys[kPagesOfBlock];
     for (int64_t i = 0; i < count; ++i) keys[i] = key_page(first_page + i);
     for (int64_t i = 0; i < (count + 1) / 2 * 2; ++i) {
       fetch_page(first_page + kPagesOfBlock + i, end);
       load_values(i, i < count ? tokens - i * kPageTokens : 0, first_page);
     }
-    for (int64_t tile = view_.begin; tile < view_.end; tile += kTileRows) {
-      const int64_t rows = view_.end - tile < kTileRows ? view_.end - tile : kTileRows;
-      if (visible(tile + rows - 1) <= start || oldest(tile) >= start + kBlockTokens) continue;
-      Products::scores(memory_.s, memory_.q + tile * padded_, keys, count, rows, padded_);
-      for (int64_t r = 0; r < rows; ++r) softmax(tile, r, start, count);
-      if (view_.end < count_ && rows < kTileRows) {  // the tile reaches into another run's sums
-        std::memset(memory_.p + rows * kBlockTokens, 0,
-                    (kTileRows - rows) * kBlockTokens * sizeof(bf16));
-      }
-      Products::values(memory_.o + tile * padded_, memory_.p, memory_.v, (count + 1) / 2, rows,
-                       padded_);
-    }
+  }
+
+  void scores(const Tile& tile, const bf16* const* keys) const {
+    Products::scores(memory_.s, memory_.q + tile.query * padded_, keys,
+                     (tile.tokens + kPageTokens - 1) / kPageTokens, tile.rows, padded_);
   }
 
   /// Half a tile group from page `index` of the block; tokens from `valid` on are zero, because a
@@ -189,6 +214,11 @@ class AttentionTask {
     const bf16* from = valid > 0 ? value_page(first_page + index) : nullptr;
     for (int64_t column = 0; column < padded_; column += 16) {
       bf16* tile = group + column * 32;
+      if (valid >= kPageTokens) {
+        for (int64_t pair = 0; pair < 8; ++pair)
+          std::memcpy(tile + pair * 32, from + (pair * padded_ + column) * 2, 64);
+        continue;
+      }
       for (int64_t pair = 0; pair < 8; ++pair) {
         if (2 * pair >= valid) {
           std::memset(tile + pair * 32, 0, 64);
@@ -207,23 +237,26 @@ class AttentionTask {
     for (int64_t t = 0; t < gone && t < width; ++t) s[t] = kMasked;
   }
 
-  void softmax(int64_t tile, int64_t r, int64_t start, int64_t pages) {
-    const int64_t query = tile + r, width = (pages + 1) / 2 * 2 * kPageTokens;
-    float* s = memory_.s + r * kBlockTokens;
-    if (chunk_.window > 0) mask_window(s, query, start, width);
-    const float before = memory_.highest[query];
-    const float highest = Softmax::mask_and_highest(s, visible(query) - start, width, before);
-    const float sum =
-        Softmax::exponentials(memory_.p + r * kBlockTokens, s, width, chunk_.scale, highest);
-    memory_.highest[query] = highest;
-    if (highest == before) {
-      memory_.denominator[query] += sum;
-      return;
+  void softmax(const Tile& tile, int64_t start) {
+    const int64_t width = tile.pairs_of_pages() * 2 * kPageTokens;
+    int64_t seen[kTileRows];
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      seen[r] = visible(tile.query + r) - start;
+      if (chunk_.window > 0)
+        mask_window(memory_.s + r * kBlockTokens, tile.query + r, start, width);
     }
-    const float shrink = exponential(chunk_.scale * (before - highest));
-    memory_.denominator[query] = memory_.denominator[query] * shrink + sum;
-    float* o = memory_.o + query * padded_;
-    for (int64_t c = 0; c < padded_; ++c) o[c] *= shrink;
+    float shrink[kTileRows];
+    const bool shrunk =
+        Softmax::tile({memory_.s, memory_.p, seen, tile.rows, width, chunk_.scale,
+                       memory_.highest + tile.query, memory_.denominator + tile.query, shrink});
+    for (int64_t r = 0; shrunk && r < tile.rows; ++r) {
+      float* o = memory_.o + (tile.query + r) * padded_;
+      for (int64_t c = 0; shrink[r] != 1 && c < padded_; ++c) o[c] *= shrink[r];
+    }
+    if (view_.end < count_ && tile.rows < kTileRows) {  // the tile reaches into another run's sums
+      std::memset(memory_.p + tile.rows * kBlockTokens, 0,
+                  (kTileRows - tile.rows) * kBlockTokens * sizeof(bf16));
+    }
   }
 
   void store() const {
@@ -237,8 +270,7 @@ class AttentionTask {
 
   const PagedChunk& chunk_;
   View view_;
-  const int64_t head_, first_, padded_, group_;
-  int64_t count_ = 0;
+  const int64_t head_, first_, count_, padded_, group_;
   AttentionScratch memory_;
 };
 

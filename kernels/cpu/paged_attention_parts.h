@@ -64,9 +64,38 @@ struct LoopProducts {
   }
 };
 
-/// The softmax of one row of a block as plain loops.
+/// The scores of a tile's rows in one block of tokens, and what the rows carry from block to block.
+struct SoftmaxTile {
+  float* s;  ///< [rows][kBlockTokens] scores, the first `width` of each row
+  bf16* p;   ///< [rows][kBlockTokens] e^(scale (s - highest))
+  const int64_t*
+      seen;  ///< [rows] tokens of the block that a row sees, at most `width` or beyond it
+  int64_t rows, width;  ///< width: a multiple of 32
+  float scale;
+  float *highest, *denominator;  ///< [rows] of all blocks so far
+  float* shrink;                 ///< [rows] what the sums of the blocks before are worth now
+};
+
+/// The softmax of a tile as plain loops, row by row.
 struct LoopSoftmax {
-  /// Masks the scores beyond the first `seen`; returns the maximum of those and `highest`
+  /// Masks what a row does not see, and fills p, highest, denominator and shrink. False where every
+  /// shrink is 1.
+  static bool tile(const SoftmaxTile& t) {
+    bool shrunk = false;
+    for (int64_t r = 0; r < t.rows; ++r) {
+      float* s = t.s + r * kBlockTokens;
+      const float before = t.highest[r], highest = mask_and_highest(s, t.seen[r], t.width, before);
+      const float sum = exponentials(t.p + r * kBlockTokens, s, t.width, t.scale, highest);
+      t.shrink[r] = highest == before ? 1 : exponential(t.scale * (before - highest));
+      t.denominator[r] = t.denominator[r] * t.shrink[r] + sum;
+      t.highest[r] = highest;
+      shrunk |= highest != before;
+    }
+    return shrunk;
+  }
+
+ private:
+  /// The maximum of the scores that are seen and `highest`; masks the others
   static float mask_and_highest(float* s, int64_t seen, int64_t width, float highest) {
     float partial[kLanes];
     for (float& value : partial) value = highest;
@@ -94,19 +123,20 @@ struct LoopSoftmax {
   }
 };
 
-/// The task's work memory.
+/// The work memory of a task of `count` queries.
 struct AttentionScratch {
   bf16 *q, *p, *v;
   float *s, *o, *highest, *denominator;
+  int64_t* row;
 
-  explicit AttentionScratch(int64_t padded) {
+  AttentionScratch(int64_t padded, int64_t count) {
     // A tile may begin at any query and always takes kTileRows of them.
-    constexpr int64_t kQueries = kTaskQueries + kTileRows;
-    const int64_t q_bytes = kQueries * padded * 2, p_bytes = kTileRows * kBlockTokens * 2,
+    const int64_t queries = count + kTileRows;
+    const int64_t q_bytes = queries * padded * 2, p_bytes = kTileRows * kBlockTokens * 2,
                   v_bytes = kBlockTokens * padded * 2, s_bytes = kTileRows * kBlockTokens * 4,
-                  o_bytes = kQueries * padded * 4, row_bytes = kTaskQueries * 4;
+                  o_bytes = queries * padded * 4;
     char* at = static_cast<char*>(scratch(
-        Scratch::kAttention, q_bytes + p_bytes + v_bytes + s_bytes + o_bytes + 2 * row_bytes));
+        Scratch::kAttention, q_bytes + p_bytes + v_bytes + s_bytes + o_bytes + queries * 16));
     const auto take = [&at](int64_t bytes) {
       char* from = at;
       at += bytes;
@@ -117,8 +147,9 @@ struct AttentionScratch {
     v = reinterpret_cast<bf16*>(take(v_bytes));
     s = reinterpret_cast<float*>(take(s_bytes));
     o = reinterpret_cast<float*>(take(o_bytes));
-    highest = reinterpret_cast<float*>(take(row_bytes));
-    denominator = reinterpret_cast<float*>(take(row_bytes));
+    row = reinterpret_cast<int64_t*>(take(queries * 8));
+    highest = reinterpret_cast<float*>(take(queries * 4));
+    denominator = reinterpret_cast<float*>(take(queries * 4));
     std::memset(q, 0, q_bytes);
     std::memset(o, 0, o_bytes);
     std::memset(p, 0, p_bytes);

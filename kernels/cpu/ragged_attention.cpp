@@ -7,13 +7,14 @@
 namespace aerie::ops::cpu {
 namespace {
 
+using aerie::cpu::AttentionPart;
 using aerie::cpu::bf16;
 using aerie::cpu::Isa;
-using aerie::cpu::kTaskQueries;
 using aerie::cpu::PagedChunk;
 
 struct Task {
-  int64_t chunk, kv_head, first;
+  int64_t chunk;
+  AttentionPart part;
 };
 
 auto attention_for(Isa isa) {
@@ -71,19 +72,27 @@ std::vector<PagedChunk> chunks_of(const Tensor& q, const Tensor& out, const KvPo
   return chunks;
 }
 
+/// Each block of a context is laid out once for each part: large parts where there are enough of
+/// them for all threads.
+int64_t part_size(int64_t queries) {
+  constexpr int64_t kSmall = 64, kLarge = 192;
+  return queries >= 4 * kLarge ? kLarge : kSmall;
+}
+
 /// The longest first, so that the threads end together.
 std::vector<Task> tasks_of(const std::vector<PagedChunk>& chunks) {
   std::vector<Task> tasks;
   for (size_t s = 0; s < chunks.size(); ++s) {
-    const int64_t queries = chunks[s].rows * (chunks[s].heads / chunks[s].kv_heads);
+    const int64_t queries = chunks[s].rows * (chunks[s].heads / chunks[s].kv_heads),
+                  size = part_size(queries);
     for (int64_t head = 0; head < chunks[s].kv_heads; ++head) {
-      for (int64_t first = 0; first < queries; first += kTaskQueries) {
-        tasks.push_back({static_cast<int64_t>(s), head, first});
+      for (int64_t first = 0; first < queries; first += size) {
+        tasks.push_back({static_cast<int64_t>(s), {head, first, std::min(size, queries - first)}});
       }
     }
   }
   std::stable_sort(tasks.begin(), tasks.end(), [&](const Task& a, const Task& b) {
-    return chunks[a.chunk].kv_len + a.first > chunks[b.chunk].kv_len + b.first;
+    return chunks[a.chunk].kv_len + a.part.first > chunks[b.chunk].kv_len + b.part.first;
   });
   return tasks;
 }
@@ -99,8 +108,7 @@ Tensor ragged_attention(const Tensor& q, const KvPool& pool, int64_t layer,
       chunks_of(queries, out, pool, layer, layout, scale, window);
   const std::vector<Task> tasks = tasks_of(chunks);
   parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      attend(chunks[tasks[i].chunk], tasks[i].kv_head, tasks[i].first);
+    for (int64_t i = begin; i < end; ++i) attend(chunks[tasks[i].chunk], tasks[i].part);
   });
   return out;
 }
