@@ -28,18 +28,63 @@ TileConfig config_for(int64_t rows) {
   return config;
 }
 
-/// What is fetched while a panel is summed: each block of k asks for a little of what comes next.
+/// What of the weight stream is fetched while a panel is summed: each block of k asks for a little
+/// of what comes next.
 struct Ahead {
-  const char* b = nullptr;  ///< the weight stream
-  int64_t b_lines = 0;      ///< cache lines of it for each block of k
-  const char* a = nullptr;  ///< the next rows of A, or null
+  const char* b = nullptr;
+  int64_t b_lines = 0;  ///< cache lines for each block of k
+};
+
+/// Finished sums on their way to C. They are written a few rows at a time while the next panel is
+/// summed: tiles and vectors then work side by side, and nothing waits for the tiles to be stored.
+class Output {
+ public:
+  explicit Output(const Gemm& problem) : g_(problem) {}
+
+  /// Where store_sums puts the sums of the next `rows` x `columns` (at most kPanel).
+  float* begin(int64_t row, int64_t column, int64_t rows, int64_t columns) {
+    const uint32_t mask = columns >= 32 ? ~0u : (1u << columns) - 1;
+    mask_ = mask;
+    at_ = row * g_.ldc + column;
+    next_ = sums_;
+    end_ = sums_ + rows * kPanel;
+    return sums_;
+  }
+
+  void write(int64_t rows) {
+    for (; rows > 0 && next_ != end_; --rows, next_ += kPanel, at_ += g_.ldc) write_row();
+  }
+
+ private:
+  void write_row() {
+    const __mmask16 low = static_cast<__mmask16>(mask_), high = static_cast<__mmask16>(mask_ >> 16);
+    __m512 first = _mm512_load_ps(next_), second = _mm512_load_ps(next_ + 16);
+    if (g_.c_bf16 != nullptr) {
+      const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
+      _mm512_mask_storeu_epi16(g_.c_bf16 + at_, mask_, both);
+      return;
+    }
+    if (g_.accumulate) {
+      first = _mm512_add_ps(first, _mm512_maskz_loadu_ps(low, g_.c_f32 + at_));
+      second = _mm512_add_ps(second, _mm512_maskz_loadu_ps(high, g_.c_f32 + at_ + 16));
+    }
+    _mm512_mask_storeu_ps(g_.c_f32 + at_, low, first);
+    _mm512_mask_storeu_ps(g_.c_f32 + at_ + 16, high, second);
+  }
+
+  alignas(64) float sums_[2 * kTile * kPanel];
+  const Gemm& g_;
+  const float *next_ = sums_, *end_ = sums_;
+  int64_t at_ = 0;
+  uint32_t mask_ = 0;
 };
 
 /// Sums all of k for one or two tiles of rows and a whole panel; the sums stay in the C registers.
-/// Strides in bytes. A function of its own: inlined, its pointers would not stay in registers.
+/// Strides in bytes. Each block of k writes `rows` rows of the output before. A function of its
+/// own: inlined, its pointers would not stay in registers.
 template <bool kTwo>
 [[gnu::noinline]] void sum_panel(const char* a, int64_t stride, const char* b, int64_t blocks,
-                                 Ahead ahead) {
+                                 Ahead ahead, Output& before, int64_t rows) {
   _tile_zero(0);
   _tile_zero(1);
   if constexpr (kTwo) {
@@ -62,34 +107,10 @@ template <bool kTwo>
     }
     a += 2 * kKBlock;
     a1 += 2 * kKBlock;
+    before.write(rows);
     for (const char* last = ahead.b + 64 * ahead.b_lines; ahead.b != last; ahead.b += 64) {
       _mm_prefetch(ahead.b, _MM_HINT_T0);
     }
-    if (ahead.a == nullptr) continue;
-    for (int64_t row = 0; row < 2 * kTile; ++row) _mm_prefetch(ahead.a + row * stride, _MM_HINT_T0);
-    ahead.a += 2 * kKBlock;
-  }
-}
-
-/// Writes `rows` x `columns` (at most kPanel) sums to C.
-void write_out(const Gemm& g, const float* sums, int64_t row, int64_t column, int64_t rows,
-               int64_t columns) {
-  const uint32_t mask = columns >= 32 ? ~0u : (1u << columns) - 1;
-  const __mmask16 low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
-  for (int64_t i = 0; i < rows; ++i, sums += kPanel) {
-    __m512 first = _mm512_load_ps(sums), second = _mm512_load_ps(sums + 16);
-    const int64_t at = (row + i) * g.ldc + column;
-    if (g.c_bf16 != nullptr) {
-      const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
-      _mm512_mask_storeu_epi16(g.c_bf16 + at, mask, both);
-      continue;
-    }
-    if (g.accumulate) {
-      first = _mm512_add_ps(first, _mm512_maskz_loadu_ps(low, g.c_f32 + at));
-      second = _mm512_add_ps(second, _mm512_maskz_loadu_ps(high, g.c_f32 + at + 16));
-    }
-    _mm512_mask_storeu_ps(g.c_f32 + at, low, first);
-    _mm512_mask_storeu_ps(g.c_f32 + at + 16, high, second);
   }
 }
 
@@ -117,12 +138,13 @@ void fetch_output(const Gemm& g, int64_t row, int64_t column, int64_t rows) {
 class BlockKernel {
  public:
   BlockKernel(const Gemm& problem, const GemmBlock& part)
-      : g(problem),
+      : output(problem),
+        g(problem),
         block(part),
         blocks(g.k / kKBlock),
         row_count(block.row_end - block.row_begin),
         steps((row_count + 2 * kTile - 1) / (2 * kTile)),
-        panels_at_once(steps < 8 ? 1 : 8),
+        panels_at_once(steps < 8 ? 1 : 4),
         tail(row_count % (2 * kTile)),
         full_config(config_for(2 * kTile)),
         tail_config(config_for(tail)) {}
@@ -133,6 +155,7 @@ class BlockKernel {
       const int64_t end = std::min(panel + panels_at_once, block.panel_end);
       for (int64_t step = 0; step < steps; ++step) row_step(panel, end, step);
     }
+    output.write(2 * kTile);
     _tile_release();
   }
 
@@ -143,10 +166,7 @@ class BlockKernel {
     const bool last = tail != 0 && step + 1 == steps && steps > 1;
     if (last) tail_config.load();
     for (int64_t panel = first; panel < end; ++panel) {
-      Ahead ahead = weights_ahead(panel, step);
-      if (panel == first && step + 1 < steps)
-        ahead.a = reinterpret_cast<const char*>(g.a + (row + 2 * kTile) * g.lda);
-      tile_rows(panel, row, rows, ahead);
+      tile_rows(panel, row, rows, weights_ahead(panel, step));
     }
     if (last) full_config.load();
   }
@@ -168,16 +188,16 @@ class BlockKernel {
     const int64_t stride = g.lda * static_cast<int64_t>(sizeof(bf16));
     const int64_t column = panel * kPanel;
     fetch_output(g, row, column, rows);
+    const int64_t rows_a_block = (2 * kTile + blocks - 1) / blocks;  // all within one panel
     if (rows <= kTile) {
-      sum_panel<false>(a, stride, b, blocks, ahead);
+      sum_panel<false>(a, stride, b, blocks, ahead, output, rows_a_block);
     } else {
-      sum_panel<true>(a, stride, b, blocks, ahead);
+      sum_panel<true>(a, stride, b, blocks, ahead, output, rows_a_block);
     }
-    store_sums(sums, rows);
-    write_out(g, sums, row, column, rows, std::min(kPanel, g.n - column));
+    store_sums(output.begin(row, column, rows, std::min(kPanel, g.n - column)), rows);
   }
 
-  alignas(64) float sums[2 * kTile * kPanel];
+  Output output;
   const Gemm& g;
   const GemmBlock& block;
   const int64_t blocks, row_count, steps, panels_at_once, tail;
