@@ -50,6 +50,7 @@ void add_comparison(CLI::App& command, BenchFlags& flags) {
   command.add_flag("--ngram", flags.ngram, "also guesses from the text itself, without a draft");
   command.add_flag("--diffusion", flags.diffusion, "also exact diffusion, by the target's masks");
   add_diffusion(command, flags);
+  add_unverified(command, flags);
   command.add_option("--repeats", flags.repeats, "runs of each; the median counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -50,22 +50,16 @@ void add_generate(CLI::App& app) {
   GenerateFlags& flags = given->flags;
   CLI::App* command = app.add_subcommand("generate", "answer prompts, with or without a draft");
   add_places(*command, flags, "answers (JSON lines), in input order");
-  command->add_option("--draft", flags.draft, "exported draft (for --decoder eagle3)");
-  CLI::Option* decoder =
-      command->add_option("--decoder", flags.decoder, "default: eagle3 with --draft")
-          ->check(CLI::IsMember({"autoregressive", "eagle3", "ngram", "diffusion"}));
-  add_draft_tokens(*command, flags.draft_tokens);
-  add_tree(*command, flags);
-  add_diffusion(*command, flags);
+  add_decoder(*command, flags);
+  add_unverified(*command, flags);
   add_concurrency(*command, flags.concurrency);
   command->add_flag("--ignore-eos", flags.ignore_eos, "go on to the longest answer");
   add_sampling(*command, flags);
   add_limits(*command, flags);
   add_config_flags(*command, given->common, false);
   add_common_flags(*command, given->common);
-  command->callback([given, command, decoder] {
+  command->callback([given, command] {
     complete(*command, *given);
-    if (decoder->count() == 0 && !given->flags.draft.empty()) given->flags.decoder = "eagle3";
     generate_command(given->flags);
   });
 }
@@ -77,7 +71,6 @@ void add_serve(CLI::App& app) {
       app.add_subcommand("serve", "an OpenAI-compatible server, with or without a draft");
   command->add_option("--target", flags.target,
                       "Hugging Face directory of the target (or target.path of --config)");
-  command->add_option("--draft", flags.draft, "exported draft: decode speculatively");
   command->add_option("--host", flags.host, "address to listen on")->capture_default_str();
   command->add_option("--port", flags.port, "0: any free one")
       ->check(CLI::Range(0, 65535))
@@ -85,8 +78,7 @@ void add_serve(CLI::App& app) {
   command->add_option("--served-model-name", flags.name, "default: the target's directory");
   command->add_option("--api-key", flags.api_key, "requests must carry it")
       ->envname("AERIE_API_KEY");
-  add_draft_tokens(*command, flags.draft_tokens);
-  add_tree(*command, flags);
+  add_decoder(*command, flags);
   command->add_option("--policy", flags.policy, "splitfuse, prefill-first or static")
       ->check(known_policies())
       ->capture_default_str();

@@ -75,10 +75,26 @@ inline void add_diffusion(CLI::App& command, DiffusionFlags& flags) {
                   "diffusion: nats more for every place behind the first mask")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command.add_flag("--unverified", flags.unverified,
-                   "diffusion: keep what the masks say, another text than the target's own");
   command.add_option("--mask-token", flags.mask_token,
                      "diffusion: token in place of the target's mask; -1: its mask_token_id");
+}
+
+/// Not for a server: callers would get another text than the target's own, without log
+/// probabilities.
+inline void add_unverified(CLI::App& command, DiffusionFlags& flags) {
+  command.add_flag("--unverified", flags.unverified,
+                   "diffusion: keep what the masks say, another text than the target's own");
+}
+
+/// Which decoder, and how it guesses.
+inline void add_decoder(CLI::App& command, DecoderFlags& flags) {
+  command.add_option("--draft", flags.draft, "exported draft (for --decoder eagle3)");
+  command
+      .add_option("--decoder", flags.decoder, "default: eagle3 with --draft, else autoregressive")
+      ->check(CLI::IsMember({"autoregressive", "eagle3", "ngram", "diffusion"}));
+  add_draft_tokens(command, flags.draft_tokens);
+  add_tree(command, flags);
+  add_diffusion(command, flags);
 }
 
 template <typename Value>

@@ -33,10 +33,16 @@ struct DiffusionFlags {
   bool unverified = false;  ///< as the paper has it: another text than autoregressive decoding's
 };
 
-struct GenerateFlags : TreeFlags, DiffusionFlags {
-  std::filesystem::path target, draft, input, output;
-  std::string decoder = "autoregressive";  ///< autoregressive | eagle3 | ngram | diffusion
-  int64_t draft_tokens = 5, concurrency = 8, max_new_tokens = 256;
+/// Which way of decoding a command was asked for.
+struct DecoderFlags : TreeFlags, DiffusionFlags {
+  std::filesystem::path draft;  ///< exported
+  std::string decoder;          ///< as make_decoder knows them
+  int64_t draft_tokens = 5;
+};
+
+struct GenerateFlags : DecoderFlags {
+  std::filesystem::path target, input, output;
+  int64_t concurrency = 8, max_new_tokens = 256;
   double temperature = 0;
   uint64_t seed = 0;
   bool ignore_eos = false, json = false;
@@ -90,13 +96,15 @@ struct LoadFlags : BenchCommonFlags, ScheduleFlags {
 };
 void load_command(const LoadFlags& flags);
 
-struct ServeFlags : TreeFlags, ScheduleFlags {
-  ServeFlags() { prefix_cache = true; }
-  std::filesystem::path target, draft;
+struct ServeFlags : DecoderFlags, ScheduleFlags {
+  ServeFlags() {
+    draft_tokens = 3;
+    prefix_cache = true;
+  }
+  std::filesystem::path target;
   std::string host = "127.0.0.1", name, api_key;  ///< name: "" is the target directory's
   std::string policy = "splitfuse";
-  int64_t port = 8000;  ///< 0: any free one
-  int64_t draft_tokens = 3;
+  int64_t port = 8000;     ///< 0: any free one
   int64_t row_budget = 0;  ///< 0: 128, or 512 where inter_token_ms bounds it
   int64_t max_requests = 1024, max_body_mb = 8;
   int64_t context = 0;  ///< 0: the model's own

@@ -10,6 +10,11 @@ namespace aerie {
 std::unique_ptr<Decoder> make_decoder(const std::string& name, const std::filesystem::path& draft,
                                       const Speculation& speculation, const TargetModel& target,
                                       const Diffusion& diffusion) {
+  if (name.empty()) {
+    return make_decoder(draft.empty() ? "autoregressive" : "eagle3", draft, speculation, target);
+  }
+  AERIE_CHECK(draft.empty() || name == "eagle3",
+              "--decoder {} has no use for a draft: leave out --draft {}", name, draft.string());
   if (name == "autoregressive") return std::make_unique<AutoregressiveDecoder>();
   if (name == "ngram") return make_ngram_decoder(speculation);
   if (name == "diffusion") return make_diffusion_decoder(diffusion, target);

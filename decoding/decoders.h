@@ -11,8 +11,9 @@
 
 namespace aerie {
 
-/// "autoregressive", "eagle3" (needs a draft), "ngram" or "diffusion"; `draft` is an exported
-/// directory. Throws Error for an unknown name or a missing draft.
+/// "autoregressive", "eagle3" (needs a draft), "ngram" or "diffusion"; "": eagle3 with a draft,
+/// else autoregressive. `draft` is an exported directory. Throws Error for an unknown name and for
+/// a draft that is missing or that the decoder has no use for.
 std::unique_ptr<Decoder> make_decoder(const std::string& name, const std::filesystem::path& draft,
                                       const Speculation& speculation, const TargetModel& target,
                                       const Diffusion& diffusion = {});

@@ -13,6 +13,13 @@ Speculation speculation_of(const TreeFlags& flags, int64_t draft_tokens) {
   return rule;
 }
 
+std::unique_ptr<Decoder> decoder_of(const DecoderFlags& flags, const TargetModel& target) {
+  AERIE_CHECK(flags.decoder != "diffusion" || !(flags.tree || flags.adaptive),
+              "--decoder diffusion has neither --tree nor --adaptive: they are of drafts");
+  return make_decoder(flags.decoder, flags.draft, speculation_of(flags, flags.draft_tokens), target,
+                      diffusion_of(flags, !flags.unverified));
+}
+
 SchedulerLimits limits_of(const ScheduleFlags& flags, const std::string& policy,
                           int64_t row_budget) {
   AERIE_CHECK(flags.inter_token_ms >= 0, "--inter-token-ms is {}: a time, or 0 for none",

@@ -39,9 +39,7 @@ Json output_row(const TextTarget& target, const PromptRow& prompt, const Request
 void generate_command(const GenerateFlags& flags) {
   const std::vector<PromptRow> rows = read_prompts(flags.input);
   const TextTarget target(flags.target, flags.device, flags.dtype);
-  const std::unique_ptr<Decoder> decoder =
-      make_decoder(flags.decoder, flags.draft, speculation_of(flags, flags.draft_tokens),
-                   *target.model, diffusion_of(flags, !flags.unverified));
+  const std::unique_ptr<Decoder> decoder = decoder_of(flags, *target.model);
   const std::vector<Request> requests = make_requests(
       target, rows, {flags.max_new_tokens, flags.temperature, flags.seed, flags.ignore_eos});
   Engine engine(*target.model, *decoder, engine_options(flags, target, requests));

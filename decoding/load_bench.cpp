@@ -141,7 +141,7 @@ std::vector<std::pair<std::string, std::string>> settings_of(const LoadFlags& fl
       {"max_new_tokens", std::to_string(flags.max_new_tokens)},
       {"seed", std::to_string(flags.seed)}};
   const auto add = [&](const std::string& key, const std::string& value) {
-    settings.push_back({key, value});
+    settings.emplace_back(key, value);
   };
   if (!flags.input.empty()) add("input", flags.input.string());
   if (!flags.prompt_tokens.empty()) {
@@ -224,8 +224,7 @@ std::vector<LoadRun> run_on_machine(const LoadFlags& flags) {
               "--load needs prompts: --input FILE, or --prompt-tokens N for made ones");
   const TextTarget target(flags.target, flags.device, flags.dtype);
   const std::unique_ptr<Decoder> decoder =
-      make_decoder(flags.draft.empty() ? "autoregressive" : "eagle3", flags.draft,
-                   speculation_of(flags, flags.draft_tokens), *target.model);
+      make_decoder("", flags.draft, speculation_of(flags, flags.draft_tokens), *target.model);
   const std::vector<Request> requests = requests_of(flags, target);
   const int64_t pages = pages_of(flags, target.pages_for(requests, flags.max_sequences));
   std::optional<StepCost> cost;

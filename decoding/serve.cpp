@@ -85,13 +85,19 @@ int64_t pages_of(const ServeFlags& flags, const TextTarget& target, int64_t cont
   return target.pages_for(std::vector<Request>(flags.max_sequences, longest), flags.max_sequences);
 }
 
+std::string guesses_of(const ServeFlags& flags) {
+  if (flags.decoder == "diffusion") return fmt::format(", windows of {} masks", flags.window);
+  if (flags.draft.empty() && flags.decoder != "ngram") return "";
+  const bool tree = flags.tree && flags.decoder != "ngram";
+  return fmt::format(", {}{} {} a step", flags.adaptive ? "up to " : "",
+                     tree ? flags.tree_nodes : flags.draft_tokens,
+                     flags.decoder == "ngram" ? "guesses" : "drafts");
+}
+
 void announce(const ServeFlags& flags, const std::string& name, int port, int64_t pages) {
   log_info(fmt::format(
       "serving {} on http://{}:{}/v1, {} sequences at a time, cache of {} tokens{}", name,
-      flags.host, port, flags.max_sequences, pages * KvPool::kPageSize,
-      flags.draft.empty() ? ""
-                          : fmt::format(", {}{} drafts a step", flags.adaptive ? "up to " : "",
-                                        flags.tree ? flags.tree_nodes : flags.draft_tokens)));
+      flags.host, port, flags.max_sequences, pages * KvPool::kPageSize, guesses_of(flags)));
   if (!flags.json) return;
   const Json line{{"host", flags.host}, {"port", port}, {"model", name}};
   std::printf("%s\n", line.dump().c_str());
@@ -108,9 +114,7 @@ void serve_command(const ServeFlags& flags) {
       "--target {}: it speaks, and OpenAI's requests for text cannot carry what it reads: use "
       "aerie generate",
       flags.target.string());
-  const std::unique_ptr<Decoder> decoder =
-      make_decoder(flags.draft.empty() ? "autoregressive" : "eagle3", flags.draft,
-                   speculation_of(flags, flags.draft_tokens), *target.model);
+  const std::unique_ptr<Decoder> decoder = decoder_of(flags, *target.model);
   const int64_t context = context_of(flags, target.model->config());
   const int64_t pages = pages_of(flags, target, context);
   Engine engine(*target.model, *decoder, engine_options(flags, *target.model, pages));

@@ -181,6 +181,31 @@ class Client(unittest.TestCase):
         self.assertGreater(len(set(streams)), STREAMS // 2)
 
 
+class Decoders(unittest.TestCase):
+    def test_however_tokens_are_guessed_the_answers_are_the_same(self):
+        asked = ({"temperature": 0}, {"temperature": 0.9, "seed": 3}, {"temperature": 0, "stop": ["2."]},
+                 {"temperature": 0, "frequency_penalty": 0.8}, {"temperature": 0, "logprobs": True})
+        answers = {}
+        for flags in ((), ("--decoder", "ngram"), ("--decoder", "diffusion", "--mask-token", 5, "--window", 4)):
+            server = Server(*flags)
+            client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+            chosen = [client.chat.completions.create(model=NAME, messages=QUESTION, max_tokens=40, **extra).choices[0]
+                      for extra in asked]
+            answers[flags] = [(choice.message.content, choice.finish_reason) for choice in chosen]
+            self.assertEqual(len(chosen[-1].logprobs.content), 40)
+            client.close()
+            self.assertEqual(server.stop(), 0, server.errors)
+        plain = answers.pop(())
+        self.assertEqual((plain[0] == plain[1], plain[0] == plain[4]), (False, True))  # sampling tells, logprobs do not
+        for flags, guessed in answers.items():
+            self.assertEqual(guessed, plain, flags)
+
+    def test_a_target_without_masks_is_refused(self):
+        done = subprocess.run([PROGRAM, "serve", "--target", MODEL, "--decoder", "diffusion"], text=True, capture_output=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("this target has no masks (mask_token_id of its config.json)", done.stderr)
+
+
 class Key(unittest.TestCase):
     def test_a_key_is_wanted_where_one_is_set(self):
         server = Server(environment={"AERIE_API_KEY": "secret"})
