@@ -17,20 +17,23 @@ constexpr int kMapThreshold = 32 << 20;
 constexpr int kHeapAhead = 2'000'000'000;
 constexpr uintptr_t kHugePage = 2 << 20;
 
+char* heap_end() { return static_cast<char*>(::sbrk(0)); }
+
 /// Grows the heap once, far ahead, and asks for huge pages there: the advice holds for a mapping,
 /// and a heap that grows bit by bit would leave it behind. Where the limits of the process do not
 /// allow it, nothing changes.
 void put_heap_on_huge_pages() {
-  const auto before = reinterpret_cast<uintptr_t>(::sbrk(0));
+  char* const before = heap_end();
   mallopt(M_TOP_PAD, kHeapAhead);
   mallopt(M_MMAP_MAX, 0);  // this block from the heap, however large: more than it has free
   void* volatile block = std::malloc(::mallinfo2().fordblks + 4096);
   std::free(block);
   mallopt(M_MMAP_MAX, 65536);
   mallopt(M_TOP_PAD, 16 << 20);
-  const auto after = reinterpret_cast<uintptr_t>(::sbrk(0));
-  const uintptr_t begin = (before + kHugePage - 1) / kHugePage * kHugePage;
-  if (after > begin) ::madvise(reinterpret_cast<void*>(begin), after - begin, MADV_HUGEPAGE);
+  char* const after = heap_end();
+  const auto beyond = reinterpret_cast<uintptr_t>(before) % kHugePage;
+  char* const begin = before + (beyond > 0 ? kHugePage - beyond : 0);
+  if (after > begin) ::madvise(begin, after - begin, MADV_HUGEPAGE);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace {
 std::string without_reasoning(const std::string& content) {
   const size_t end = content.find("</think>");
   if (end == std::string::npos) return content;
-  const size_t answer = content.find_first_not_of("\n", end + 8);
+  const size_t answer = content.find_first_not_of('\n', end + 8);
   return answer == std::string::npos ? "" : content.substr(answer);
 }
 

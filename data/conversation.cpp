@@ -83,8 +83,9 @@ void parse_tools(const Json& row, Conversation& conversation) {
 
 void parse_messages(const Json& row, const Json& messages, Conversation& conversation) {
   if (!messages.is_array()) throw RowError("unknown form", "messages are not a list");
-  if (row.contains("system") && row.at("system").is_string() && row.at("system") != "")
-    add_message(conversation, "system", row.at("system"));
+  const auto system = row.find("system");
+  if (system != row.end() && system->is_string() && !system->get_ref<const std::string&>().empty())
+    add_message(conversation, "system", *system);
   for (const Json& message : messages) conversation.messages.push_back(parse_message(message));
   parse_tools(row, conversation);
 }

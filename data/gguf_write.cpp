@@ -68,8 +68,9 @@ void write_gguf(const fs::path& path, const GgufMetadata& metadata,
   std::vector<at::Tensor> kept;
   size_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
+    const at::ScalarType dtype = tensor.scalar_type();
     const auto* type = std::find_if(std::begin(kTensorTypes), std::end(kTensorTypes),
-                                    [&](const auto& t) { return t.dtype == tensor.scalar_type(); });
+                                    [&](const auto& t) { return t.dtype == dtype; });
     AERIE_CHECK(type != std::end(kTensorTypes) && tensor.dim() <= static_cast<int64_t>(kMaxDims),
                 "{}: tensor \"{}\" is {} of {} dimensions, which GGUF cannot hold", path.string(),
                 name, c10::toString(tensor.scalar_type()), tensor.dim());

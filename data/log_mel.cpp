@@ -36,8 +36,7 @@ Tensor mel_filters(const LogMelSettings& settings) {
   const int64_t mels = settings.mels;
   const Tensor edges =
       mel_to_hertz(at::linspace(0, hertz_to_mel(kMaxHertz), mels + 2, at::kDouble));  // [mels+2] Hz
-  const Tensor bins =
-      at::linspace(0, static_cast<double>(settings.rate / 2), settings.n_fft / 2 + 1, at::kDouble);
+  const Tensor bins = at::linspace(0, settings.rate / 2.0, settings.n_fft / 2 + 1, at::kDouble);
   const Tensor low = edges.slice(0, 0, mels).unsqueeze(1),
                middle = edges.slice(0, 1, mels + 1).unsqueeze(1),
                high = edges.slice(0, 2, mels + 2).unsqueeze(1);

@@ -39,7 +39,8 @@ std::vector<Pack> first_fit(std::vector<std::pair<int64_t, int64_t>> sized, int6
   std::vector<Pack> packs;
   std::vector<int64_t> room;
   for (const auto& [size, document] : sized) {
-    const auto fits = std::find_if(room.begin(), room.end(), [&](int64_t r) { return r >= size; });
+    const auto fits =
+        std::find_if(room.begin(), room.end(), [&, size = size](int64_t r) { return r >= size; });
     const auto at = static_cast<size_t>(fits - room.begin());
     if (fits == room.end()) {
       packs.push_back({{}, epoch});
@@ -78,7 +79,7 @@ int64_t parse_number(std::string_view text, std::string_view cursor) {
 }  // namespace
 
 Packer::Packer(const TokenShards& shards, PackOptions options)
-    : shards_(shards), options_(std::move(options)) {
+    : shards_(shards), options_(options) {
   AERIE_CHECK(options_.budget > 0, "train.pack_tokens is {}: give at least 1", options_.budget);
   if (options_.round == 0) options_.round = options_.ranks;
   AERIE_CHECK(options_.window > 0 && options_.ranks > 0 && options_.rank >= 0 &&

@@ -113,7 +113,7 @@ std::string SpeechEncoder::decode(std::span<const int32_t> ids) const {
     std::vector<int32_t> run;
     for (end = begin; end < ids.size() && (ids[end] >= first_text) == text; ++end)
       run.push_back(text ? ids[end] - first_text : ids[end]);
-    if (begin > 0) out += " ";
+    if (begin > 0) out += ' ';
     out += text ? tokenizer_.decode(run, false) : fmt::format("{}", fmt::join(run, " "));
   }
   return out;

@@ -64,13 +64,13 @@ SpeechRow parse_speech_row(const Json& row, const fs::path& directory) {
   return parsed;
 }
 
-Json speech_row_json(const SpeechRow& row, std::vector<int32_t> speech,
+Json speech_row_json(const SpeechRow& row, const std::vector<int32_t>& speech,
                      const std::string& finish_reason) {
   Json json = Json::object();
   if (!row.prompt_text.empty()) json["prompt_text"] = row.prompt_text;
   if (!row.prompt_speech.empty()) json["prompt_speech"] = row.prompt_speech;
   json["text"] = row.text;
-  json["speech"] = std::move(speech);
+  json["speech"] = speech;
   json["finish_reason"] = finish_reason;
   return json;
 }

@@ -25,7 +25,7 @@ struct SpeechRow {
 SpeechRow parse_speech_row(const Json& row, const std::filesystem::path& directory);
 
 /// The same row with `speech` as its answer.
-Json speech_row_json(const SpeechRow& row, std::vector<int32_t> speech,
+Json speech_row_json(const SpeechRow& row, const std::vector<int32_t>& speech,
                      const std::string& finish_reason);
 
 }  // namespace aerie

@@ -59,7 +59,7 @@ class LoadRunner {
     const double begin = clock_.now();
     std::vector<std::pair<size_t, size_t>> news;  // request, tokens
     engine_.step([&](const Sequence& sequence, std::span<const int32_t> tokens) {
-      news.push_back({index_of_.at(sequence.id), tokens.size()});
+      news.emplace_back(index_of_.at(sequence.id), tokens.size());
       finished_ += sequence.finish != FinishReason::kRunning;
     });
     const EngineCounts& after = engine_.counts();

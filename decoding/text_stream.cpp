@@ -16,14 +16,14 @@ std::string TextStream::push(int32_t token) {
   if (stopped()) return {};
   std::string piece = decoder_.push(*tokenizer_, token);
   if (++tokens_ <= rule_.min_tokens) return piece;
-  return take(std::move(piece), false);
+  return take(piece, false);
 }
 
 std::string TextStream::finish() {
   return stopped() ? std::string() : take(decoder_.finish(*tokenizer_), true);
 }
 
-std::string TextStream::take(std::string piece, bool last) {
+std::string TextStream::take(const std::string& piece, bool last) {
   held_ += piece;
   size_t first = std::string::npos;
   for (size_t i = 0; i < rule_.stops.size(); ++i) {

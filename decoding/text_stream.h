@@ -30,7 +30,7 @@ class TextStream {
   const std::string& stop() const { return rule_.stops.at(stopped_by_); }
 
  private:
-  std::string take(std::string piece, bool last);
+  std::string take(const std::string& piece, bool last);
   size_t undecided() const;
 
   const Tokenizer* tokenizer_;

@@ -47,7 +47,8 @@ Ids resolve_ids(const HfJson& file, bool after_layers_for_sure, const ModelConfi
   const auto written = written_ids(file);
   if (written && after_layers_for_sure) return shifted(*written, -1);
   if (!written) return layer_ids.empty() ? default_capture_layers(target.layers) : layer_ids;
-  const Ids after_layers = shifted(*written, -1), outputs_of = *written;
+  const Ids after_layers = shifted(*written, -1);
+  const Ids& outputs_of = *written;
   const Ids wanted = !layer_ids.empty()   ? layer_ids
                      : target.layers >= 7 ? default_capture_layers(target.layers)
                                           : Ids{};

@@ -16,7 +16,8 @@ void remember(AutogradContext* context, const CudaOps& kernels) {
 }
 
 const CudaOps& recall(AutogradContext* context) {
-  return *reinterpret_cast<const CudaOps*>(context->saved_data["kernels"].toInt());
+  const int64_t kernels = context->saved_data["kernels"].toInt();
+  return *reinterpret_cast<const CudaOps*>(kernels);  // NOLINT(performance-no-int-to-ptr)
 }
 
 struct RmsNorm : torch::autograd::Function<RmsNorm> {

@@ -79,7 +79,8 @@ class Frame {
   std::vector<double> x_ticks() const {
     if (!axes_.whole_x) return round_ticks(x_.low, x_.high, 6);
     std::vector<double> ticks;
-    for (double x = std::ceil(x_.low); x <= x_.high; ++x) ticks.push_back(x);
+    for (auto x = std::llround(std::ceil(x_.low)); static_cast<double>(x) <= x_.high; ++x)
+      ticks.push_back(static_cast<double>(x));
     return ticks;
   }
 

@@ -1,12 +1,10 @@
-"""Makes clang's form of the compile database, with a precompiled header that clang can read. Its entries are what the
-compiler sees: a source, or a batch of sources of one room (CMake's unity build).
+"""Makes clang's form of the compile database. Its entries are what the compiler sees: a source, or a batch of sources of
+one room (CMake's unity build).
 
 usage: lint_database.py BUILD_DIRECTORY OUTPUT_DIRECTORY
 """
 import json
 import shlex
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,29 +25,14 @@ def arguments_of(command: str) -> list[str]:
     return kept
 
 
-def precompile(clang: str, header: Path, arguments: list[str], compiled: Path) -> None:
-    """clang's precompiled form of `header`; kept while the header and the arguments stay."""
-    stamp = compiled.with_suffix(".arguments")
-    wanted = shlex.join(arguments)
-    current = compiled.exists() and compiled.stat().st_mtime > header.stat().st_mtime
-    if not current or not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.run([clang, "-x", "c++-header", *arguments, header, "-o", compiled], check=True)
-        stamp.write_text(wanted)
-
-
 def main() -> None:
     build, output = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     output.mkdir(parents=True, exist_ok=True)
     entries = [e for e in json.loads((build / "compile_commands.json").read_text())
                if e["file"].endswith((".cpp", "_cxx.cxx"))]
-    header, compiled = ROOT / "cmake/pch.h", output / "pch.h.pch"
-    clang = next(filter(None, map(shutil.which, ("clang-14", "clang++", "clang"))), None)
-    if clang:
-        pch_entry = next(e for e in entries if "aerie_pch.dir" in e["command"])
-        precompile(clang, header, arguments_of(pch_entry["command"]), compiled)
-    first = ["-include-pch", str(compiled)] if clang else ["-include", str(header)]
+    first = ["clang++", "-include", str(ROOT / "cmake/pch.h")]
     database = [{"directory": e["directory"], "file": e["file"],
-                 "arguments": ["clang++", *first, *arguments_of(e["command"]), "-c", e["file"]]} for e in entries]
+                 "arguments": [*first, *arguments_of(e["command"]), "-c", e["file"]]} for e in entries]
     (output / "compile_commands.json").write_text(json.dumps(database, indent=1))
 
 

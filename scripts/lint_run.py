@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CLANG_TIDY = ROOT / ".venv/bin/clang-tidy"  # the wheel: Debian's is four times as slow, as it checks LibTorch's headers too
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -37,7 +38,7 @@ def closure(file: Path) -> list[Path]:
 
 
 def key_of(file: Path) -> str:
-    parts = [ROOT / ".clang-tidy", ROOT / "cmake/pch.h", *closure(file)]
+    parts = [ROOT / "scripts/versions.env", ROOT / ".clang-tidy", ROOT / "cmake/pch.h", *closure(file)]
     return hashlib.sha256("\0".join([str(file), *map(text_of, parts)]).encode()).hexdigest()
 
 
@@ -46,7 +47,7 @@ def lint(database: Path, file: Path) -> str | None:
     stamp = database / "clean" / key_of(file)
     if stamp.exists():
         return None
-    done = subprocess.run(["clang-tidy", "-p", database, "--quiet", "--warnings-as-errors=*", file],
+    done = subprocess.run([CLANG_TIDY, "-p", database, "--quiet", "--warnings-as-errors=*", file],
                           text=True, capture_output=True)
     if done.returncode == 0:
         stamp.touch()

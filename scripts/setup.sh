@@ -10,7 +10,7 @@ say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 die() { printf '[setup] %s\n' "$*" >&2; exit 1; }
 
 debian_packages=(
-  build-essential cmake ninja-build ccache mold pkg-config git clang-format clang-tidy python3 python3-venv
+  build-essential cmake ninja-build ccache mold pkg-config git clang-format python3 python3-venv
   ca-certificates iproute2 libhdf5-dev zlib1g-dev libzstd-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libgtest-dev libgmock-dev nlohmann-json3-dev libcli11-dev
   libcpp-httplib-dev libgloo-dev libsndfile1-dev libsoxr-dev libturbojpeg0-dev libspng-dev
   espeak-ng
@@ -51,7 +51,7 @@ install_wheels() {
     "nvidia-cuda-cccl==$CUDA_CCCL_VERSION" "nvidia-cuda-culibos==$CUDA_CULIBOS_VERSION"
     "transformers==$TRANSFORMERS_VERSION" "gguf==$GGUF_VERSION" "accelerate==$ACCELERATE_VERSION"
     "safetensors==$SAFETENSORS_VERSION" "numpy==$NUMPY_VERSION" "h5py==$H5PY_VERSION" "pillow==$PILLOW_VERSION" "torchvision==$TORCHVISION_VERSION"
-    "openai==$OPENAI_VERSION" "tensorboard==$TENSORBOARD_VERSION"
+    "clang-tidy==$CLANG_TIDY_VERSION" "openai==$OPENAI_VERSION" "tensorboard==$TENSORBOARD_VERSION"
   )
   wanted=$(printf '%s\n' "${wheels[@]}")
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then say "wheels: all there"; return; fi

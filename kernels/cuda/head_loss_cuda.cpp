@@ -55,7 +55,7 @@ struct StudentChunk {
   Tensor logits, loss, alpha, hit;
 };
 
-StudentChunk compare(Tensor logits, const TeacherChunk& teacher, const Tensor& teacher_row,
+StudentChunk compare(const Tensor& logits, const TeacherChunk& teacher, const Tensor& teacher_row,
                      const Tensor& weight, bool write_gradient) {
   const int64_t rows = logits.size(0);
   StudentChunk out{logits, at::empty({rows}, logits.options()), at::empty({rows}, logits.options()),

@@ -23,7 +23,7 @@ void expect_rendered(const ChatTemplate& chat_template, const Json& conversation
         chat_template.render(conversation.at("messages"), add_generation_prompt, variables);
     ASSERT_TRUE(golden.contains("text"))
         << "transformers refuses this: " << golden.dump() << "\nwe render " << chat.text;
-    EXPECT_EQ(chat.text, golden.at("text"));
+    EXPECT_EQ(chat.text, golden.at("text").get<std::string>());
     Json spans = Json::array();
     for (const ByteSpan& span : chat.generation) spans.push_back({span.begin, span.end});
     EXPECT_EQ(spans, golden.at("spans"));

@@ -65,7 +65,7 @@ TEST(TextFiles, GzipMembersFollowEachOtherAndACutIsNamed) {
   Scratch dir;
   std::string once;
   {
-    const gzFile file = gzopen((dir / "once.jsonl.gz").c_str(), "wb");
+    gzFile file = gzopen((dir / "once.jsonl.gz").c_str(), "wb");
     for (int i = 0; i < 5000; ++i) gzprintf(file, "{\"a\": %d}\n", i);
     gzclose(file);
     once = read_file(dir / "once.jsonl.gz");

@@ -167,7 +167,7 @@ TEST(Turns, EveryAnswerAndNothingElseInEveryFamily) {
       for (const Json& message : conversation.messages) {
         if (message.at("role") != "assistant") continue;
         ASSERT_LT(turn, turns.size()) << name << row.dump();
-        const std::string text = turns[turn++];
+        const std::string& text = turns[turn++];
         SCOPED_TRACE(fmt::format("{}: {} -> {}", name, message.dump(), text));
         EXPECT_TRUE(text.ends_with(markers.end_of_turn));
         EXPECT_EQ(text.find(markers.header), std::string::npos);

@@ -10,6 +10,7 @@ namespace aerie::testing {
 inline thread_local int64_t allocations = 0;
 }  // namespace aerie::testing
 
+// NOLINTBEGIN(misc-definitions-in-headers)
 void* operator new(size_t bytes) {
   ++aerie::testing::allocations;
   if (void* memory = std::malloc(bytes)) return memory;
@@ -17,3 +18,4 @@ void* operator new(size_t bytes) {
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+// NOLINTEND(misc-definitions-in-headers)

@@ -44,7 +44,8 @@ inline TestDraft random_draft(const TargetModel& target, std::vector<int64_t> la
                               int64_t stride, uint64_t seed) {
   TestDraft draft;
   draft.vocab = strided_vocab(target.config().vocab, stride);
-  draft.config = draft_config_for(target.config(), draft.vocab.draft_to_target.numel(), layers);
+  draft.config =
+      draft_config_for(target.config(), draft.vocab.draft_to_target.numel(), std::move(layers));
   draft.params = init_draft(draft.config, start_from_head(target, draft.vocab), seed);
   return draft;
 }
