@@ -61,6 +61,17 @@ TEST(LogMel, AShorterWindow) {
               HasSubstr("32001 samples"));
 }
 
+TEST(LogMel, SilenceBehindTheSamplesIsComputedOrNotAlike) {
+  const LogMelSettings settings{.seconds = 2};
+  const Tensor filters = mel_filters(settings);
+  for (const int64_t count : {1, 160, 5001, 31600, 31640, 31641, 31999}) {
+    const Tensor samples = at::arange(1, count + 1, at::kFloat).mul(0.3).sin();
+    const Tensor whole = at::constant_pad_nd(samples, {0, settings.samples() - count});
+    const Tensor error = log_mel(samples, filters, settings) - log_mel(whole, filters, settings);
+    EXPECT_LE(error.abs().max().item<double>(), 1e-6) << count << " samples";
+  }
+}
+
 /// A tone of 440 Hz as a wav of any rate and number of channels; the second channel is silent.
 fs::path tone(const Scratch& scratch, int rate, int channels, double seconds) {
   const fs::path path = scratch / fmt::format("tone-{}-{}.wav", rate, channels);
