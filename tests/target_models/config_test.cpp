@@ -273,7 +273,6 @@ TEST_F(ConfigTest, Gemma3InBothStyles) {
   EXPECT_DOUBLE_EQ(four.rope.theta, 1e6);
   EXPECT_DOUBLE_EQ(four.gemma.local_rope.theta, 5000);
 
-  const std::string brace = "{\n";
   EXPECT_THAT(refusal("gemma3", "\"gelu_pytorch_tanh\"", "\"gelu\""),
               HasSubstr("hidden_activation"));
   EXPECT_THAT(

@@ -47,7 +47,7 @@ std::string rows(const MediaCase& media, int count) {
         R"({{"id": "row{}", "messages": [{{"role": "user", "content": [{}{{"type": "text", "text": )"
         R"("Which?"}}]}}, {{"role": "assistant", "content": "Number {} it is."}}]}})",
         i, parts, i * 37 % 11);
-    text += "\n";
+    text += '\n';
   }
   return text;
 }

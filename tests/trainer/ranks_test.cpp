@@ -254,7 +254,8 @@ class TwoHosts {
 
  private:
   static bool command(const std::string& line) {
-    return std::system((line + " >/dev/null 2>&1").c_str()) == 0;
+    const std::string silent = line + " >/dev/null 2>&1";
+    return std::system(silent.c_str()) == 0;  // NOLINT(bugprone-command-processor)
   }
   static bool address(const std::string& host, int number) {
     return command(fmt::format("ip -n {} address add 10.77.0.{}/24 dev aerie0", host, number)) &&

@@ -23,7 +23,7 @@ DraftParams golden_params(const SafetensorsFile& file, const std::string& prefix
                           const DraftConfig& config) {
   DraftParams params;
   for (const ParamShape& shape : draft_param_shapes(config)) {
-    const auto read = [&](std::string from, const std::string& to) {
+    const auto read = [&](const std::string& from, const std::string& to) {
       std::string name = shape.name;
       if (!from.empty()) name.replace(name.find(from), from.size(), to);
       return file.tensor(prefix + name).clone();
