@@ -30,7 +30,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     entries = [e for e in json.loads((build / "compile_commands.json").read_text())
                if e["file"].endswith((".cpp", "_cxx.cxx"))]
-    first = ["clang++", "-include", str(ROOT / "cmake/pch.h")]
+    first = ["clang++", "-Wno-unknown-warning-option", "-include", str(ROOT / "cmake/pch.h")]
     database = [{"directory": e["directory"], "file": e["file"],
                  "arguments": [*first, *arguments_of(e["command"]), "-c", e["file"]]} for e in entries]
     (output / "compile_commands.json").write_text(json.dumps(database, indent=1))
