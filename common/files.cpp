@@ -51,6 +51,14 @@ void sync(const fs::path& path, int flags) {
 
 void sync_directory(const fs::path& path) { sync(path, O_RDONLY | O_DIRECTORY); }
 
+/// "draft/" -> "draft": what stands beside it has its name. Throws Error for a path without a name.
+fs::path without_slash(const fs::path& path) {
+  const fs::path named = path.has_filename() ? path : path.parent_path();
+  AERIE_CHECK(named.has_filename() && named.filename() != "." && named.filename() != "..",
+              "{} cannot be replaced as a whole: name a directory of its own", path.string());
+  return named;
+}
+
 fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
@@ -96,8 +104,9 @@ void write_file_atomic(const fs::path& path, std::span<const std::string_view> p
   sync_directory(parent_of(path));
 }
 
-void write_directory_atomic(const fs::path& path,
+void write_directory_atomic(const fs::path& given,
                             const std::function<void(const fs::path&)>& fill) {
+  const fs::path path = without_slash(given);
   const fs::path temporary = beside(path, ".tmp");
   fs::path replaced;
   restore_replaced(path);

@@ -106,7 +106,9 @@ schema::Table table_of(RunConfig& c) {
       {"train.feature_noise", &c.train.feature_noise, at_least(0), "",
        "uniform noise of this size on the captured states"},
       {"train.recompute", &c.train.recompute, any(), "",
-       "compute a depth's activations again in the backward: less memory, the same weights"},
+       "compute a depth's activations again in the backward: less memory, the same weights up to "
+       "the "
+       "order of sums"},
       {"train.pack_tokens", &c.train.pack_tokens, at_least(8), "tokens",
        "tokens of one forward pass"},
       {"train.epochs", &c.train.epochs, at_least(1), "", "passes over the data"},

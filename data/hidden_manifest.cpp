@@ -8,6 +8,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "common/directory_lock.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "data/json.h"
@@ -17,26 +18,6 @@ namespace {
 
 constexpr int64_t kManifestFormat = 1;
 constexpr const char* kName = "manifest.json";
-
-/// Keeps other processes from changing the manifest; ends with the object, or with the process.
-class DirectoryLock {
- public:
-  explicit DirectoryLock(const fs::path& directory)
-      : fd_(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    AERIE_CHECK(fd_ >= 0, "cannot open {}: {}", directory.string(), std::strerror(errno));
-    if (::flock(fd_, LOCK_EX) == 0) return;
-    const std::string reason = std::strerror(errno);
-    ::close(fd_);
-    fail("cannot lock {}: {}; several processes write it, so its file system must support flock",
-         directory.string(), reason);
-  }
-  ~DirectoryLock() { ::close(fd_); }
-  DirectoryLock(const DirectoryLock&) = delete;
-  DirectoryLock& operator=(const DirectoryLock&) = delete;
-
- private:
-  int fd_;
-};
 
 void write_manifest(const fs::path& store, const HiddenManifest& manifest) {
   Json shards = Json::array();

@@ -200,6 +200,15 @@ Moments read_moments(const fs::path& checkpoint) {
   return {read_params(moments, "first."), read_params(moments, "second.")};
 }
 
+std::unique_ptr<DirectoryLock> hold_run(const fs::path& run_dir) {
+  fs::create_directories(run_dir);
+  std::unique_ptr<DirectoryLock> held = DirectoryLock::if_free(run_dir);
+  AERIE_CHECK(held,
+              "{}: another process trains there; wait for its end, or choose another output.dir",
+              run_dir.string());
+  return held;
+}
+
 std::optional<fs::path> resume_from(const fs::path& run_dir, const std::string& resume) {
   const std::optional<fs::path> latest = find_latest(run_dir);
   if (resume == "auto") return latest;

@@ -10,9 +10,11 @@
 #pragma once
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "common/directory_lock.h"
 #include "draft_models/draft.h"
 #include "trainer/optimizer.h"
 
@@ -82,6 +84,10 @@ DraftParams read_masters(const std::filesystem::path& checkpoint);
 Moments read_moments(const std::filesystem::path& checkpoint);
 /// The f32 weights that the checkpoint's draft is made of: the average where there is one.
 DraftParams read_result(const std::filesystem::path& checkpoint);
+
+/// Makes the run's directory where there is none and keeps other runs out of it for as long as the
+/// object lives. Throws Error where one is there.
+std::unique_ptr<DirectoryLock> hold_run(const std::filesystem::path& run_dir);
 
 /// The checkpoint that a run goes on from, if any. `resume`: auto | never | a directory. Throws
 /// Error where it is never and there are checkpoints.

@@ -113,6 +113,24 @@ void refuse_bad_flags(const ExportFlags& flags) {
       flags.output.string());
 }
 
+/// Exporting replaces an earlier export, and nothing else.
+void refuse_to_replace(const fs::path& output, const fs::path& checkpoint) {
+  if (!fs::exists(output) || output.extension() == ".gguf") return;
+  const fs::path own = checkpoint / "draft";
+  AERIE_CHECK(!fs::exists(own) || !fs::equivalent(own, output),
+              "--output {} is a part of the checkpoint: name a directory of the draft's own",
+              output.string());
+  AERIE_CHECK(fs::is_directory(output),
+              "--output {} is a file: name a directory of the draft's own", output.string());
+  for (const auto& entry : fs::directory_iterator(output)) {
+    const std::string name = entry.path().filename().string();
+    AERIE_CHECK(name == "config.json" || name == "model.safetensors",
+                "--output {} holds other things than an exported draft ({}), which would be lost: "
+                "name a directory of the draft's own",
+                output.string(), name);
+  }
+}
+
 }  // namespace
 
 const std::vector<std::string>& export_formats() {
@@ -126,6 +144,7 @@ void export_command(const ExportFlags& flags) {
     check_draft(flags.check, convention_of(flags.format));
     return;
   }
+  refuse_to_replace(flags.output, flags.checkpoint);
   Source source = read_source(flags);
   if (!flags.target.empty()) source.target = flags.target;
   write(source, flags);

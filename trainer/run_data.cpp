@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/error.h"
 #include "common/files.h"
 
 namespace aerie {
@@ -26,6 +27,15 @@ PrepareOptions prepare_options(const RunConfig& config, const std::optional<Load
   options.max_bad_rows = config.data.max_bad_rows;
   if (initial) options.vocabulary = vocabulary_of(*initial);
   return options;
+}
+
+void refuse_untrainable(const RunConfig& config) {
+  fail(
+      "the data hold no token to train on within the first {} of a document (train.pack_tokens "
+      "cuts "
+      "what is longer): no answer begins there, or none is followed by another token. Raise "
+      "train.pack_tokens beyond the prompts",
+      config.train.pack_tokens);
 }
 
 void describe_run(const RunConfig& config, const PrepareReport& prepared) {

@@ -12,6 +12,9 @@ PrepareOptions prepare_options(const RunConfig& config);
 /// The same for a run whose initial draft was read already (trainer/warm_start.h).
 PrepareOptions prepare_options(const RunConfig& config, const std::optional<LoadedDraft>& initial);
 
+/// Throws Error: a whole pass over the data brought no token to train on.
+[[noreturn]] void refuse_untrainable(const RunConfig& config);
+
 /// Leaves config.yaml and data.json in output.dir: what the run was asked to do, and on what data.
 void describe_run(const RunConfig& config, const PrepareReport& prepared);
 

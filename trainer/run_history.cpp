@@ -88,9 +88,13 @@ double worth(const EvalPoint& point) {
 }  // namespace
 
 const EvalPoint* RunHistory::best() const {
-  const auto better = [](const EvalPoint& a, const EvalPoint& b) { return worth(a) < worth(b); };
-  const auto best = std::max_element(evaluations.begin(), evaluations.end(), better);
-  return best == evaluations.end() ? nullptr : &*best;
+  const EvalPoint* best = nullptr;
+  for (const EvalPoint& point : evaluations) {
+    // What was measured otherwise before a run was resumed cannot be compared.
+    if (std::isnan(point.acceptance) != std::isnan(evaluations.back().acceptance)) continue;
+    if (!best || worth(*best) < worth(point)) best = &point;
+  }
+  return best;
 }
 
 RunHistory read_history(const fs::path& run_dir) {

@@ -37,6 +37,7 @@ bool has_weights(const fs::path& directory) {
 void refuse_what_is_not_there(const RunConfig& config) {
   AERIE_CHECK(!config.target.path.empty(), "target.path is empty: name a Hugging Face directory");
   AERIE_CHECK(!config.output.dir.empty(), "output.dir is empty: say where the run goes");
+  objective_of(config.train);  // what it refuses is known before anything is computed
   AERIE_CHECK(config.eval.patience == 0 || (config.eval.every > 0 && !config.data.heldout.empty()),
               "eval.patience is {}, and nothing is evaluated while training: set eval.every and "
               "data.heldout",
@@ -216,6 +217,8 @@ void run_task(const Task& task) {
   const ModelConfig target = read_model_config(config.target.path);
   // The run's directory is rank 0's: the others hear from it what is in a checkpoint, and need not
   // see it.
+  std::unique_ptr<DirectoryLock> held;
+  if (task.ranks.first() && !flags.dry_run) held = hold_run(config.output.dir);
   std::optional<fs::path> from;
   if (task.ranks.first()) from = resume_from(config.output.dir, flags.resume);
   const fs::path told = task.ranks.share(from ? from->string() : "");

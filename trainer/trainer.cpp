@@ -8,6 +8,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "trainer/batch_draws.h"
+#include "trainer/run_data.h"
 #include "trainer/run_facts.h"
 #include "trainer/run_ranks.h"
 #include "trainer/schedule.h"
@@ -172,14 +173,20 @@ StepReport Trainer::step(UnrollMetrics& metrics) {
   UnrollMetrics fresh(parts_.config.train.unroll);
   std::vector<std::string> documents;
   // Packs without a trainable pair do not make a step.
-  for (bool more = true; more && fresh.pairs() == 0;) {
+  std::optional<int64_t> first_epoch;
+  for (bool more = true; more && fresh.pairs() == 0 && !report.stop;) {
     Contribution taken = take_packs(report);
     sum_over_ranks(taken, report);
     fresh.add(taken.metrics);
     documents.insert(documents.end(), taken.documents.begin(), taken.documents.end());
     more = taken.batches == share_.packs;
+    if (!first_epoch) first_epoch = report.epoch;
+    if (fresh.pairs() == 0 && report.epoch > *first_epoch + 1) refuse_untrainable(parts_.config);
   }
-  if (fresh.pairs() == 0) return report;
+  if (fresh.pairs() == 0) {
+    if (state_.step == 0 && !report.stop) refuse_untrainable(parts_.config);
+    return report;
+  }
 
   Stopwatch watch;
   report.trained = true;
@@ -209,9 +216,8 @@ void Trainer::count_skipped(const std::vector<std::string>& documents, int64_t i
   const std::string ids = fmt::format(
       "{}", fmt::join(ranks_.gather(fmt::format("{}", fmt::join(documents, ", "))), ", "));
   AERIE_CHECK(in_a_row < Optimizer::kMostBadSteps,
-              "{} steps in a row had a gradient that is not finite; the last one read the rows {}. "
-              "(numbers in the prepared data). Look at these, lower optim.lr, or resume from an "
-              "earlier checkpoint",
+              "{} steps in a row had a gradient that is not finite; the last one read {}: "
+              "look at these rows, lower optim.lr, or resume from an earlier checkpoint",
               in_a_row, ids);
   if (!ranks_.first()) return;
   log_warning(

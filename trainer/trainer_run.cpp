@@ -49,8 +49,15 @@ void Trainer::evaluate_and_log(RunLog& log) {
   log_info(
       fmt::format("step {}, held-out documents: {}", state_.step, describe(*last_evaluation_)));
   const double value = last_evaluation_->value();
-  if (state_.best.step < 0 || value > state_.best.value) {
-    state_.best = {state_.step, value, last_evaluation_->metric()};
+  const std::string metric = last_evaluation_->metric();
+  // A resumed run may measure something else, which cannot be compared.
+  const bool first = state_.best.step < 0 || state_.best.metric != metric;
+  if (first || value > state_.best.value) {
+    if (first && state_.best.step >= 0) {
+      log_info(fmt::format("best is chosen by {} from here on, no longer by {}", metric,
+                           state_.best.metric));
+    }
+    state_.best = {state_.step, value, metric};
   } else {
     ++state_.best.waited;
   }
@@ -140,7 +147,7 @@ bool Trainer::run() {
     Stopwatch watch;
     seconds.add(report.seconds);
     report.seconds = seconds;
-    ended = !report.trained || state_.step >= total_steps_;
+    ended = (!report.trained && !report.stop) || state_.step >= total_steps_;
     stopped = report.stop || (ranks_.alone() && stop.requested());
     if (progress) progress->update(state_.step, progress_note(metrics, report));
     if (metrics.pairs() > 0 && (ended || is_due(state_.step, log_every))) {

@@ -21,7 +21,7 @@ struct Objective {
   std::vector<double> step_weights;  ///< of every depth
   ops::LossMix mix = {};             ///< how draft and teacher are compared
   bool recompute = false;  ///< a depth's activations are computed again in the backward: less
-                           ///< memory, the same bits
+                           ///< memory, the same sums in another order
 };
 /// From train.loss, train.step_weights or train.step_decay, train.recompute. Throws Error.
 Objective objective_of(const TrainSection& train);

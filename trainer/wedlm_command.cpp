@@ -41,6 +41,8 @@ void try_steps(const RunConfig& config, WedlmTrainer& trainer) {
 
 void wedlm_command(const RunConfig& config, const TrainFlags& flags) {
   refuse_what_wedlm_lacks(config, flags);
+  std::unique_ptr<DirectoryLock> held;
+  if (!flags.dry_run) held = hold_run(config.output.dir);
   const PrepareOptions options = prepare_options(config);
   const PrepareReport prepared = prepare(options);
   const PreparedData places(options.output);

@@ -9,6 +9,7 @@
 #include "common/progress.h"
 #include "trainer/batch_draws.h"
 #include "trainer/metrics.h"
+#include "trainer/run_data.h"
 #include "trainer/run_facts.h"
 #include "trainer/run_sources.h"
 #include "trainer/schedule.h"
@@ -78,10 +79,13 @@ DualStream WedlmTrainer::plan(const PackSequence& packs, const Pack& pack) const
 
 bool WedlmTrainer::step(DualStreamLoss& found) {
   DualStreamLoss fresh;
+  std::optional<int64_t> first_epoch;
   for (int64_t i = 0; i < parts_.config.train.accumulate || fresh.batches == 0; ++i) {
     const std::optional<Pack> pack = packs_.next();
     if (!pack) break;
     epoch_ = pack->epoch;
+    if (!first_epoch) first_epoch = epoch_;
+    if (fresh.batches == 0 && epoch_ > *first_epoch + 1) refuse_untrainable(parts_.config);
     const DualStream rows = plan(packs_, *pack);
     if (rows.labels.numel() == 0) continue;  // nothing of it is the assistant's
     DualStreamLoss loss = dual_stream_loss(target_, rows);
@@ -90,7 +94,10 @@ bool WedlmTrainer::step(DualStreamLoss& found) {
     state_.tokens += rows.clean;
     state_.supervised += rows.next;
   }
-  if (fresh.batches == 0) return false;
+  if (fresh.batches == 0) {
+    if (state_.step == 0) refuse_untrainable(parts_.config);
+    return false;
+  }
   lr_ = learning_rate(parts_.config.optim, state_.step, total_steps_);
   const Optimizer::Report update = optimizer_.step(lr_, 1.0 / static_cast<double>(fresh.batches));
   grad_norm_ = update.grad_norm;

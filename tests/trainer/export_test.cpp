@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "common/error.h"
+#include "common/files.h"
 #include "common/log.h"
 #include "draft_models/dialects.h"
 #include "tests/trainer/tiny_run.h"
@@ -119,6 +120,25 @@ TEST_F(Export, WhatIsNoCheckpointIsRefused) {
   EXPECT_THAT(testing::error_of([&] { export_command(wrong); }),
               HasSubstr("\"architectures\" names \"LlamaForCausalLM\"; an EAGLE-3 draft"));
   EXPECT_FALSE(fs::exists(wrong.output));
+}
+
+TEST_F(Export, ReplacesAnEarlierExportAndNothingElse) {
+  export_command(flags("draft", "sglang"));
+  export_command(flags("draft/"));  // as a shell completes it
+  check(directory_ / "draft");
+  fs::create_directories(directory_ / "thesis");
+  write_file_atomic(directory_ / "thesis/chapter.txt", "years of work");
+  write_file_atomic(directory_ / "file", "one");
+  for (const auto& [output, reason] :
+       {std::pair("run", "which would be lost"), std::pair("run/latest", "which would be lost"),
+        std::pair("run/latest/draft", "is a part of the checkpoint"),
+        std::pair("thesis", "(chapter.txt), which would be lost"),
+        std::pair("file", "is a file")}) {
+    EXPECT_THAT(testing::error_of([&] { export_command(flags(output)); }), HasSubstr(reason));
+  }
+  EXPECT_TRUE(fs::exists(directory_ / "run/latest/state.json"));
+  EXPECT_EQ(read_file(directory_ / "thesis/chapter.txt"), "years of work");
+  EXPECT_EQ(read_file(directory_ / "file"), "one");
 }
 
 TEST_F(Export, AnUnknownFormatIsRefused) {

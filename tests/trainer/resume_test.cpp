@@ -267,6 +267,13 @@ TEST_F(Resume, IsRefusedWhereTheDataHaveChanged) {
   }
 }
 
+TEST_F(Resume, IsRefusedWhileAnotherRunIsThere) {
+  const auto held = hold_run(run("whole"));
+  EXPECT_THAT(
+      testing::error_of([&] { train_command(tiny_run(directory_.path(), "whole"), {}, {}); }),
+      ::testing::HasSubstr("whole: another process trains there"));
+}
+
 TEST_F(Resume, NeverIsRefusedWhereCheckpointsLie) {
   TrainFlags flags;
   flags.resume = "never";

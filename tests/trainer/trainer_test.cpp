@@ -16,6 +16,7 @@
 namespace aerie {
 namespace {
 
+using testing::error_of;
 using testing::Scratch;
 using ::testing::TestInfo;
 
@@ -156,6 +157,37 @@ TEST_F(TrainerTest, ABatchWithNothingToLearnIsPassedOver) {
   EXPECT_FALSE(trainer->step(metrics).trained);
 }
 
+/// Never ends, as data without a limit of passes.
+class BarrenSource : public HiddenStateSource {
+ public:
+  std::optional<TrainBatch> next() override {
+    TrainBatch batch = make_batch(1);
+    batch.loss_mask.zero_();
+    batch.epoch = place_++ / 2;
+    return batch;
+  }
+  std::string cursor() const override { return std::to_string(place_); }
+  void seek(const std::string& cursor) override { place_ = std::stol(cursor); }
+  int64_t total_batches() const override { return 2; }
+
+ private:
+  int64_t place_ = 0;
+};
+
+TEST_F(TrainerTest, DataWithNothingToLearnAreRefused) {
+  config_.train.pack_tokens = 16;
+  config_.train.max_steps = 3;
+  BarrenSource endless;
+  const auto expected = ::testing::HasSubstr("no token to train on within the first 16");
+  EXPECT_THAT(error_of([&] { trainer(endless)->run(); }), expected);
+  config_.train.max_steps = 0;
+  TrainBatch empty = make_batch(1);
+  empty.loss_mask.zero_();
+  ListSource once({empty, empty});
+  EXPECT_THAT(error_of([&] { trainer(once)->run(); }), expected);
+  EXPECT_FALSE(fs::exists(directory_ / "latest"));
+}
+
 TEST_F(TrainerTest, ANanBatchIsSkippedAndCounted) {
   TrainBatch bad = make_batch(2);
   bad.captured[10][3] = std::numeric_limits<float>::quiet_NaN();
@@ -263,6 +295,27 @@ TEST_F(TrainerTest, EndsOnceNothingBetterComesAndStaysEnded) {
   again->begin(directory_ / "latest");
   EXPECT_TRUE(again->run());
   EXPECT_EQ(calls, 5);
+}
+
+TEST_F(TrainerTest, BestBeginsAnewWhereSomethingElseIsMeasured) {
+  ListSource source({make_batch(1), make_batch(2), make_batch(3)}), heldout({make_batch(9)});
+  config_.eval.every = 1;
+  config_.train.max_steps = 2;
+  const auto first = trainer(source, &heldout);
+  EXPECT_TRUE(first->run());
+  EXPECT_EQ(read_state(directory_ / "latest").best.metric, "tau_sim");
+  measure_ = [](const TargetModel&, const DraftConfig&, const DraftParams&, const VocabMap&,
+                const std::vector<MediaTokens>&) {
+    return Acceptance{1.01, {0.01}};  // less than tau_sim, and no worse for it
+  };
+  config_.train.max_steps = 3;
+  const auto again = trainer(source, &heldout);
+  again->begin(directory_ / "latest");
+  EXPECT_TRUE(again->run());
+  EXPECT_EQ(again->state().best.step, 3);
+  EXPECT_EQ(again->state().best.metric, "acceptance");
+  EXPECT_EQ(again->state().best.waited, 0);
+  EXPECT_EQ(read_history(directory_.path()).best()->step, 3);
 }
 
 TEST_F(TrainerTest, EvaluationChangesNothing) {
