@@ -13,10 +13,20 @@ void add_compression(const hdf5::Handle& properties, const std::string& compress
   // Bytes of equal significance side by side: exponents repeat, mantissas do not.
   H5Pset_shuffle(properties.get());
   if (compression == "deflate") {
+    H5Pset_deflate(properties.get(), kDeflateLevel);
+  } else {
+    H5Pset_filter(properties.get(), kZstd, H5Z_FLAG_MANDATORY, 0, nullptr);
+  }
+}
+
+}  // namespace
+
+void check_compression(const std::string& compression) {
+  if (compression == "none") return;
+  if (compression == "deflate") {
     AERIE_CHECK(H5Zfilter_avail(H5Z_FILTER_DEFLATE) > 0,
                 "hidden_states.compression is deflate, which this HDF5 library was built without: "
                 "choose none");
-    H5Pset_deflate(properties.get(), kDeflateLevel);
     return;
   }
   AERIE_CHECK(compression == "zstd", "hidden_states.compression {} is not known", compression);
@@ -24,10 +34,7 @@ void add_compression(const hdf5::Handle& properties, const std::string& compress
               "hidden_states.compression is zstd, and HDF5 finds no such filter (number {}): put "
               "its plugin where HDF5_PLUGIN_PATH points, or choose deflate or none",
               kZstd);
-  H5Pset_filter(properties.get(), kZstd, H5Z_FLAG_MANDATORY, 0, nullptr);
 }
-
-}  // namespace
 
 hdf5::Handle column_properties(const HiddenColumn& column, const HiddenFormat& format) {
   hdf5::Handle properties(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);

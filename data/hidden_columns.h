@@ -6,8 +6,11 @@
 
 namespace aerie {
 
+/// Throws Error if the HDF5 library lacks the filter.
+void check_compression(const std::string& compression);
+
 /// The properties of a column's dataset: chunked by rows, compressed as asked, with a Fletcher-32
-/// checksum a chunk. Throws Error if the HDF5 library lacks the filter.
+/// checksum a chunk.
 hdf5::Handle column_properties(const HiddenColumn& column, const HiddenFormat& format);
 
 }  // namespace aerie

@@ -4,6 +4,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "data/hdf5.h"
+#include "data/hidden_columns.h"
 #include "data/hidden_shard_reader.h"
 
 namespace aerie {
@@ -29,6 +30,8 @@ HiddenStore HiddenStore::open(const fs::path& directory, const StoreFacts& facts
 
 HiddenStore HiddenStore::open_or_create(const fs::path& directory, const StoreFacts& facts,
                                         const HiddenFormat& format, VerifyShards verify) {
+  hdf5::start_library();
+  check_compression(format.compression);  // before anything is computed
   open_manifest(directory, facts);
   for (const std::string& file : forget_missing_shards(directory)) {
     log_warning(fmt::format("{} was removed: its documents are missing from the store",

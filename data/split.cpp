@@ -15,7 +15,7 @@ namespace {
 
 // Three batches are in memory at a time; large enough that threads seldom wait for the last row.
 constexpr size_t kBatchRows = 2048, kBatchBytes = size_t{8} << 20;
-constexpr size_t kExamples = 5;  // bad rows that a message shows
+constexpr size_t kExamples = 5;  // bad rows that a message shows, besides the first of each reason
 constexpr size_t kHashedAtOnce = size_t{16} << 20;
 constexpr int64_t kHistogramSteps = 32;
 constexpr int kPipelineVersion = 1;  // raise it when the same input gives other shards
@@ -166,8 +166,9 @@ class SplitWriter {
   void take(const Row& row) {
     ++report_.rows;
     if (!row.reason.empty()) {
-      ++report_.bad_rows[row.reason];
-      if (examples_.size() < kExamples) examples_.push_back(row.where + ": " + row.problem);
+      const bool first = ++report_.bad_rows[row.reason] == 1;
+      if (first || examples_.size() < kExamples)
+        examples_.push_back(row.where + ": " + row.problem);
       return;
     }
     const auto length = static_cast<int64_t>(row.encoded.ids.size());

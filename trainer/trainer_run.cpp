@@ -35,7 +35,7 @@ Evaluation Trainer::evaluate(bool decodes) {
       evaluate_loss(averaged ? *averaged : draft_, *parts_.heldout, teacher(), objective_);
   evaluation.seconds = watch.lap();
   if (decodes) measure_acceptance(weights, evaluation);
-  evaluation.decoding_seconds = watch.lap();
+  if (evaluation.acceptance) evaluation.decoding_seconds = watch.lap();
   evaluation.seconds += evaluation.decoding_seconds;
   return evaluation;
 }

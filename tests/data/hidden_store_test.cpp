@@ -101,6 +101,7 @@ TEST_F(HiddenStoreTest, AMissingFilterIsRefusedByName) {
   } else {
     EXPECT_THAT(message, HasSubstr("hidden_states.compression is zstd"));
     EXPECT_THAT(message, HasSubstr("HDF5_PLUGIN_PATH"));
+    EXPECT_FALSE(fs::exists(directory_ / "manifest.json"));
   }
 }
 

@@ -144,6 +144,18 @@ TEST(Prepare, BadRowsAreCountedShownAndLimited) {
   EXPECT_THAT(report.train.bad_rows, ElementsAre(Pair("not JSON", 1), Pair("unknown role", 1)));
 }
 
+TEST(Prepare, EveryReasonHasAnExample) {
+  Scratch dir;
+  PrepareOptions options = options_for(dir);
+  std::string bad;
+  for (int i = 0; i < 8; ++i) bad += "{\"prompt\": \n";
+  bad += R"({"messages": [{"role": "narrator", "content": "x"}]})";
+  options.train = {dir.write("a.jsonl", bad + "\n")};
+  const std::string message = error_of([&] { prepare(options); });
+  EXPECT_THAT(message, AllOf(HasSubstr("a.jsonl:5: not JSON"), HasSubstr("a.jsonl:9: unknown")));
+  EXPECT_EQ(message.find("a.jsonl:6"), std::string::npos);
+}
+
 TEST(Prepare, LongRowsAreCutAtATurn) {
   Scratch dir;
   const std::string turn =
