@@ -86,9 +86,14 @@ TEST_F(Commands, GenerateWritesOneRowAPromptInOrderAndTheSameForEveryDecoder) {
   generate_command(flags);
   flags.output = directory_ / "ngram.jsonl";
   flags.decoder = "ngram";
+  EXPECT_THAT(testing::error_of([&] { generate_command(flags); }),
+              HasSubstr("has no use for a draft"));
+  flags.draft.clear();
   generate_command(flags);
   flags.output = directory_ / "diffusion.jsonl";
   flags.decoder = "diffusion";
+  EXPECT_THAT(testing::error_of([&] { generate_command(flags); }), HasSubstr("neither --tree nor"));
+  flags.tree = flags.adaptive = false;
   flags.mask_token = 5;
   flags.window = 4;
   generate_command(flags);
