@@ -7,9 +7,6 @@
 namespace aerie::cpu {
 namespace {
 
-/// The compiler does not know that a tile load reads memory.
-inline void finish_stores() { __asm__ volatile("" ::: "memory"); }
-
 /// The two products in tiles: sums in registers 0 to 3, the left operand in 4, the right ones in 5
 /// to 7. Always 16 rows; those beyond `rows` hold leftovers that nobody reads.
 struct TileProducts {

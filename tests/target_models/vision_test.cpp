@@ -106,7 +106,7 @@ TEST(StackedExperts, AreReadInBothOrders) {
   const auto logits = [&](const fs::path& directory) {
     return load_target(directory, at::kCPU, at::kFloat)->forward(input).logits;
   };
-  EXPECT_TRUE(at::equal(logits(copy), logits(golden_dir() / "models/qwen3_vl_moe")));
+  EXPECT_LE(max_error(logits(copy), logits(golden_dir() / "models/qwen3_vl_moe")), 1e-5);
 }
 
 class Qwen25Vl : public MediaModel {

@@ -1,10 +1,15 @@
-// The two tile products that attention is made of, and the packing of their operands. Only
-// *_amx.cpp include this.
+// The tiles of training-time-test attention: which queries and keys they hold, and the packing of
+// the products' operands. Only sources compiled for AVX-512 or AMX include this. Of an instruction
+// set the kernels want
+//   multiply_turned: products [16, 16*blocks] = a [16,d] times turned tiles of `blocks` (even)
+//                    groups of 16; rows `stride` floats apart
+//   multiply_paired: sums [16,d] = p [16, 32*chunks] times paired tiles; rows of p `stride`
+//                    elements apart
+//   add_paired: the same, added to the sums
 #pragma once
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/tiles_amx.h"
 #include "kernels/cpu/ttt_attention.h"
 #include "kernels/cpu/vector_avx512.h"
 
@@ -12,19 +17,6 @@ namespace aerie::cpu {
 namespace {
 
 constexpr int64_t kTileElements = 16 * 32;
-
-/// All eight tile registers 16 rows by 64 bytes, for the lifetime of the object.
-class FullTiles {
- public:
-  FullTiles() {
-    TileConfig config;
-    for (int tile = 0; tile < 8; ++tile) config.set(tile, 16);
-    config.load();
-  }
-  ~FullTiles() { _tile_release(); }
-  FullTiles(const FullTiles&) = delete;
-  FullTiles& operator=(const FullTiles&) = delete;
-};
 
 /// Scores of 16 rows against `chunks` x 32 others, in f32 and as bf16 weights. Neither has a power
 /// of two between its rows: they lie in different cache sets.
@@ -118,52 +110,6 @@ inline void copy_tile(bf16* tile, const bf16* source, int64_t stride, int64_t co
     } else {
       std::memset(tile + i * d, 0, static_cast<size_t>(d) * sizeof(bf16));
     }
-  }
-}
-
-/// products [16, 16*blocks] = a [16,d] times turned tiles of `blocks` (even) groups of 16; rows
-/// `stride` floats apart.
-inline void multiply_turned(float* products, int64_t stride, const bf16* a, const bf16* turned,
-                            int64_t blocks, int64_t d) {
-  const int64_t group = d * 16;
-  for (int64_t block = 0; block < blocks; block += 2) {
-    const bf16* b = turned + block * group;
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t i = 0; i < d / 32; ++i) {
-      _tile_loadd(2, a + i * 32, d * sizeof(bf16));
-      _tile_loadd(3, b + i * kTileElements, 64);
-      _tile_dpbf16ps(0, 2, 3);
-      _tile_loadd(4, b + group + i * kTileElements, 64);
-      _tile_dpbf16ps(1, 2, 4);
-    }
-    _tile_stored(0, products + block * 16, stride * sizeof(float));
-    _tile_stored(1, products + block * 16 + 16, stride * sizeof(float));
-  }
-}
-
-/// sums [16,d] (+)= p [16, 32*chunks] times paired tiles; rows of p `stride` elements apart.
-template <bool kAdd>
-inline void multiply_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired,
-                            int64_t chunks, int64_t d) {
-  for (int64_t column = 0; column < d; column += 32) {
-    if constexpr (kAdd) {
-      _tile_loadd(0, sums + column, d * sizeof(float));
-      _tile_loadd(1, sums + column + 16, d * sizeof(float));
-    } else {
-      _tile_zero(0);
-      _tile_zero(1);
-    }
-    const bf16* b = paired + column / 16 * kTileElements;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk, b += d * 32) {
-      _tile_loadd(2, p + chunk * 32, stride * sizeof(bf16));
-      _tile_loadd(3, b, 64);
-      _tile_dpbf16ps(0, 2, 3);
-      _tile_loadd(4, b + kTileElements, 64);
-      _tile_dpbf16ps(1, 2, 4);
-    }
-    _tile_stored(0, sums + column, d * sizeof(float));
-    _tile_stored(1, sums + column + 16, d * sizeof(float));
   }
 }
 

@@ -1,7 +1,8 @@
 // Backward of training-time-test attention: probabilities are recomputed from the log-sum-exp, once
 // by queries (dq and the step keys) and once by base keys (dk, dv), so that every sum has one owner
-// and one order.
-#include "kernels/cpu/attention_tiles_amx.h"
+// and one order. The products are left to `Products`; everything has internal linkage.
+#pragma once
+#include "kernels/cpu/ttt_tiles_avx512.h"
 
 namespace aerie::cpu {
 namespace {
@@ -11,10 +12,6 @@ void store_rows(bf16* out, int64_t stride, const float* sums, int64_t count, int
     for (int64_t c = 0; c < d; c += 16)
       narrow(out + i * stride + c, _mm512_loadu_ps(sums + i * d + c));
   }
-}
-
-void clear(float* sums, int64_t count) {
-  std::memset(sums, 0, static_cast<size_t>(count) * sizeof(float));
 }
 
 float exponential_of(float x) { return _mm512_cvtss_f32(exponential(_mm512_set1_ps(x))); }
@@ -32,6 +29,10 @@ void score_gradients(bf16* d_scores, const float* scores, const float* d_p, cons
     narrow(d_scores + i, _mm512_maskz_mov_ps(seen_lanes(keys, i), d));
   }
   clear_unseen(d_scores, keys, width);
+}
+
+void clear(float* sums, int64_t count) {
+  std::memset(sums, 0, static_cast<size_t>(count) * sizeof(float));
 }
 
 /// One base key against `queries` queries (a multiple of 16): probabilities and d_scores, zero
@@ -89,11 +90,8 @@ void own_gradients(const AttentionView& in, const bf16* q, const bf16* d_out, in
   }
 }
 
-}  // namespace
-
-void pack_queries_amx(const AttentionView& in, const AttentionPacks& packs,
-                      const AttentionBackward& io, const AttentionDocument& document, int64_t chunk,
-                      int64_t head) {
+void pack_queries(const AttentionView& in, const AttentionPacks& packs, const AttentionBackward& io,
+                  const AttentionDocument& document, int64_t chunk, int64_t head) {
   const int64_t stride = in.heads * in.d,
                 count = std::min(kAttentionChunk, document.queries - chunk);
   const int64_t begin = document.begin + chunk, source = begin * stride + head * in.d;
@@ -117,10 +115,11 @@ void pack_queries_amx(const AttentionView& in, const AttentionPacks& packs,
   }
 }
 
-void attention_backward_queries_amx(const AttentionView& in, const AttentionPacks& packs,
-                                    const AttentionBackward& io, const AttentionDocument& document,
-                                    int64_t tile, int64_t kv_head, float* work) {
-  const FullTiles tiles;
+template <typename Products>
+void attention_backward_queries(const AttentionView& in, const AttentionPacks& packs,
+                                const AttentionBackward& io, const AttentionDocument& document,
+                                int64_t tile, int64_t kv_head, float* work) {
+  const Products products;
   const QueryTile queries = query_tile(in, document, tile);
   const auto [begin, count, oldest, shape] = queries;
   const auto [chunks, width, strip, weight_stride] = shape;
@@ -139,14 +138,14 @@ void attention_backward_queries_amx(const AttentionView& in, const AttentionPack
                   padded = head * in.padded_queries + document.query_at + tile;
     copy_tile(q, in.q + source, in.heads * d, count, d);
     copy_tile(d_out, io.d_out + source, in.heads * d, count, d);
-    multiply_turned(scores, strip, q, packs.k_turned + packed, chunks * 2, d);
-    multiply_turned(d_p, strip, d_out, packs.v_turned + packed, chunks * 2, d);
+    products.multiply_turned(scores, strip, q, packs.k_turned + packed, chunks * 2, d);
+    products.multiply_turned(d_p, strip, d_out, packs.v_turned + packed, chunks * 2, d);
     for (int64_t i = 0; i < count; ++i) {
       score_gradients(d_scores + i * weight_stride, scores + i * strip, d_p + i * strip,
                       seen_keys(in, document, queries, i), width, in.scale, packs.lse[padded + i],
                       packs.delta[padded + i]);
     }
-    multiply_paired<false>(dq, d_scores, weight_stride, packs.k_paired + packed, chunks, d);
+    products.multiply_paired(dq, d_scores, weight_stride, packs.k_paired + packed, chunks, d);
     for (int64_t i = 0; i < count; ++i) {
       own_gradients(in, q + i * d, d_out + i * d, ((begin + i) * in.kv_heads + kv_head) * d,
                     packs.lse[padded + i], packs.delta[padded + i], dq + i * d, step_sums, i);
@@ -160,10 +159,11 @@ void attention_backward_queries_amx(const AttentionView& in, const AttentionPack
   }
 }
 
-void attention_backward_keys_amx(const AttentionView& in, const AttentionPacks& packs,
-                                 const AttentionBackward& io, const AttentionDocument& document,
-                                 int64_t tile, int64_t kv_head, float* work) {
-  const FullTiles tiles;
+template <typename Products>
+void attention_backward_keys(const AttentionView& in, const AttentionPacks& packs,
+                             const AttentionBackward& io, const AttentionDocument& document,
+                             int64_t tile, int64_t kv_head, float* work) {
+  const Products products;
   const int64_t d = in.d, count = std::min(kAttentionTile, document.keys - tile),
                 key = document.first + tile;
   const int64_t* rows = in.row + document.begin;
@@ -180,19 +180,20 @@ void attention_backward_keys_amx(const AttentionView& in, const AttentionPacks& 
   copy_tile(v, in.v + source, in.kv_heads * d, count, d);
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group && chunks > 0; ++head) {
     const int64_t padded = head * in.padded_queries + document.query_at + first;
-    multiply_turned(scores, strip, k, packs.q_turned + padded * d, chunks * 2, d);
-    multiply_turned(d_p, strip, v, packs.d_out_turned + padded * d, chunks * 2, d);
+    products.multiply_turned(scores, strip, k, packs.q_turned + padded * d, chunks * 2, d);
+    products.multiply_turned(d_p, strip, v, packs.d_out_turned + padded * d, chunks * 2, d);
     const KeyColumns columns{packs.position + document.query_at + first, packs.lse + padded,
                              packs.delta + padded};
     for (int64_t i = 0; i < 16; ++i) {
       key_gradients(p + i * weight_stride, d_scores + i * weight_stride, scores + i * strip,
                     d_p + i * strip, columns, width, key + i, key + i + in.window, in.scale);
     }
-    multiply_paired<true>(dv, p, weight_stride, packs.d_out_paired + padded * d, chunks, d);
-    multiply_paired<true>(dk, d_scores, weight_stride, packs.q_paired + padded * d, chunks, d);
+    products.add_paired(dv, p, weight_stride, packs.d_out_paired + padded * d, chunks, d);
+    products.add_paired(dk, d_scores, weight_stride, packs.q_paired + padded * d, chunks, d);
   }
   store_rows(io.dk + source, in.kv_heads * d, dk, count, d);
   store_rows(io.dv + source, in.kv_heads * d, dv, count, d);
 }
 
+}  // namespace
 }  // namespace aerie::cpu

@@ -1,5 +1,7 @@
-// Forward of training-time-test attention, and the packing of keys.
-#include "kernels/cpu/attention_tiles_amx.h"
+// Forward of training-time-test attention, and the packing of keys. The two products are left to
+// `Products`; everything has internal linkage.
+#pragma once
+#include "kernels/cpu/ttt_tiles_avx512.h"
 
 namespace aerie::cpu {
 namespace {
@@ -48,15 +50,8 @@ void store_row(bf16* out, const float* sums, float factor, int64_t d) {
   for (int64_t i = 0; i < d; i += 16) narrow(out + i, _mm512_mul_ps(f, _mm512_loadu_ps(sums + i)));
 }
 
-}  // namespace
-
-int64_t attention_scratch(int64_t padded, int64_t d, int64_t steps) {
-  const int64_t strip = 16 * (padded + 32);  // f32 scores; half of it holds the bf16 weights
-  return 3 * strip + 16 * d * (4 + 2 * steps) + 64;
-}
-
-void pack_keys_amx(const AttentionView& in, const AttentionPacks& packs,
-                   const AttentionDocument& document, int64_t chunk, int64_t kv_head) {
+void pack_keys(const AttentionView& in, const AttentionPacks& packs,
+               const AttentionDocument& document, int64_t chunk, int64_t kv_head) {
   const int64_t stride = in.kv_heads * in.d,
                 count = std::min(kAttentionChunk, document.keys - chunk);
   const int64_t source = (document.first + chunk) * stride + kv_head * in.d;
@@ -69,10 +64,11 @@ void pack_keys_amx(const AttentionView& in, const AttentionPacks& packs,
   if (packs.v_paired) pack_paired(packs.v_paired + target, in.v + source, stride, count, in.d);
 }
 
-void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
-                           const AttentionForward& io, const AttentionDocument& document,
-                           int64_t tile, int64_t kv_head, float* work) {
-  const FullTiles tiles;
+template <typename Products>
+void attention_forward(const AttentionView& in, const AttentionPacks& packs,
+                       const AttentionForward& io, const AttentionDocument& document, int64_t tile,
+                       int64_t kv_head, float* work) {
+  const Products products;
   const QueryTile queries = query_tile(in, document, tile);
   const auto [begin, count, oldest, shape] = queries;
   const auto [chunks, width, strip, weight_stride] = shape;
@@ -85,7 +81,7 @@ void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
   const int64_t group = in.heads / in.kv_heads;
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     copy_tile(q, in.q + (begin * in.heads + head) * d, in.heads * d, count, d);
-    multiply_turned(scores, strip, q, packs.k_turned + packed, chunks * 2, d);
+    products.multiply_turned(scores, strip, q, packs.k_turned + packed, chunks * 2, d);
     float own[16][kMaxAttentionSteps];
     RowSoftmax row[16];
     for (int64_t i = 0; i < count; ++i) {
@@ -95,7 +91,7 @@ void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
       row[i] = softmax_row(weights + i * weight_stride, scores + i * strip,
                            seen_keys(in, document, queries, i), width, in.scale, own[i], in.steps);
     }
-    multiply_paired<false>(sums, weights, weight_stride, packs.v_paired + packed, chunks, d);
+    products.multiply_paired(sums, weights, weight_stride, packs.v_paired + packed, chunks, d);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = ((begin + i) * in.kv_heads + kv_head) * d;
       for (int64_t s = 0; s < in.steps; ++s)
@@ -107,4 +103,5 @@ void attention_forward_amx(const AttentionView& in, const AttentionPacks& packs,
   }
 }
 
+}  // namespace
 }  // namespace aerie::cpu
