@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <chrono>
 #include <random>
 #include <thread>
 
@@ -44,12 +45,27 @@ std::vector<std::vector<int32_t>> collect(Generation& generation, size_t count) 
   return outputs;
 }
 
+/// Forwards take a while: what is to be seen under way is not over before this thread runs again.
+class SlowModel : public FakeModel {
+ public:
+  explicit SlowModel(std::chrono::microseconds pause) : FakeModel(50, 100000), pause_(pause) {}
+  ForwardOutput forward(const ForwardInput& input) const override {
+    std::this_thread::sleep_for(pause_);
+    return FakeModel::forward(input);
+  }
+
+ private:
+  std::chrono::microseconds pause_;
+};
+
 struct House {
-  explicit House(int64_t max_requests = 64, int64_t max_sequences = 4)
-      : decoder(std::make_unique<FakeDrafter>(model, 0.6), {3}),
+  explicit House(int64_t max_requests = 64, int64_t max_sequences = 4,
+                 std::chrono::microseconds pause = {})
+      : model(pause),
+        decoder(std::make_unique<FakeDrafter>(model, 0.6), {3}),
         engine(model, decoder, {{max_sequences, 32}, 200}),
         service(engine, metrics, max_requests) {}
-  FakeModel model{50, 100000};
+  SlowModel model;
   SpeculativeDecoder decoder;
   Engine engine;
   ServerMetrics metrics{"fake"};
@@ -112,12 +128,13 @@ TEST(EngineService, OneOfSeveralOutputsCanBeCancelled) {
 }
 
 TEST(EngineService, MoreThanTheHouseHoldsAreRefusedAndTheOthersNotHarmed) {
-  House house(3, 1);
-  const auto first = house.service.submit({seeded_request({1}, 300), seeded_request({2}, 300)});
+  House house(3, 1, std::chrono::milliseconds(2));
+  auto first = house.service.submit({seeded_request({1}, 300), seeded_request({2}, 300)});
   EXPECT_THROW(house.service.submit({seeded_request({1}, 5), seeded_request({2}, 5)}), BusyError);
   const auto second = house.service.submit({seeded_request({5}, 5)});
   EXPECT_THAT(error_of([&] { house.service.submit({seeded_request({1}, 5)}); }),
               HasSubstr("at most 3 may: try again later"));
+  first.reset();
   EXPECT_EQ(collect(*second, 1)[0], solo(house.model, seeded_request({5}, 5)));
 }
 
@@ -134,7 +151,7 @@ TEST(EngineService, ARequestThatCanNeverRunIsRefusedAloneWithTheEnginesWords) {
 }
 
 TEST(EngineService, AClosedServiceFinishesWhatRunsAndTakesNothingNew) {
-  House house;
+  House house(64, 4, std::chrono::milliseconds(1));
   auto running = house.service.submit({seeded_request({1, 2, 3}, 200)});
   house.service.close();
   EXPECT_THROW(house.service.submit({seeded_request({1}, 5)}), ClosedError);
