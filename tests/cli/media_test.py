@@ -8,7 +8,7 @@ from program import PROGRAM, ROOT, ProgramTest
 GOLDEN = ROOT / "tests/golden"
 IMAGES = ["images/palette.png", "images/turned.jpg", "images/grey.jpg"]
 TARGETS = {  # model: the kind of its media, files that it takes
-    **{model: ("image", IMAGES) for model in ("qwen2_5_vl", "qwen3_vl", "hunyuan_vl")},
+    **{model: ("image", IMAGES) for model in ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "hunyuan_vl")},
     "qwen2_audio": ("audio", ["audio/speech.flac", "audio/speech.ogg", "audio/speech.wav"]),
 }
 RUN = """target:
@@ -85,6 +85,9 @@ class Pipeline(ProgramTest):
 
     def test_deepstack_and_interleaved_axes(self):
         self.run_all("qwen3_vl")
+
+    def test_experts_behind_a_vision_tower(self):
+        self.run_all("qwen3_vl_moe", "draft.init=head")
 
     def test_marked_rows_and_four_axes(self):
         self.run_all("hunyuan_vl")
