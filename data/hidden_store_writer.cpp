@@ -83,6 +83,15 @@ void HiddenStoreWriter::add(int64_t document, const HiddenRows& rows) {
   });
 }
 
+void HiddenStoreWriter::add_missing(const std::vector<DocumentRows>& documents,
+                                    const HiddenRows& rows) {
+  int64_t begin = 0;
+  for (const DocumentRows& document : documents) {
+    if (!has(document)) add(document.document, rows.slice(begin, document.rows));
+    begin += document.rows;
+  }
+}
+
 void HiddenStoreWriter::append(int64_t document, const std::vector<at::Tensor>& columns) {
   if (!shard_) open_shard();
   shard_->append(document, columns);

@@ -35,6 +35,9 @@ class HiddenStoreWriter {
   /// calls behind). Throws Error where an earlier write failed: for a full disk it says how many
   /// bytes are missing.
   void add(int64_t document, const HiddenRows& rows);
+  /// add() for each of the documents that the store lacks; `rows` are those of all, one after the
+  /// other.
+  void add_missing(const std::vector<DocumentRows>& documents, const HiddenRows& rows);
   /// Closes the open shard and makes everything that was added readable through the store.
   void publish();
   const HiddenFormat& format() const { return store_.format(); }

@@ -90,7 +90,7 @@ class SplitWriter {
       : job_(job),
         encoder_(encoder),
         shards_(directory),
-        progress_("prepare " + job.name, megabytes(size_of(job.inputs)), "MB") {}
+        progress_("prepare " + job.name, kilobytes(size_of(job.inputs)), "KB") {}
 
   SplitReport run(const std::string& key) {
     std::vector<Row> written, current = read_batch(), next;
@@ -102,7 +102,7 @@ class SplitWriter {
       });
       encode(current);
       beside.wait();
-      progress_.update(megabytes(read_ + position()), fmt::format("{} rows", report_.rows));
+      progress_.update(kilobytes(read_ + position()), fmt::format("{} rows", report_.rows));
       written = std::move(current);
       current = std::exchange(next, {});
     }
@@ -115,7 +115,7 @@ class SplitWriter {
   }
 
  private:
-  static int64_t megabytes(int64_t bytes) { return bytes / 1'000'000; }
+  static int64_t kilobytes(int64_t bytes) { return bytes / 1'000; }
   static int64_t size_of(const std::vector<fs::path>& files) {
     int64_t size = 0;
     for (const fs::path& file : files) size += static_cast<int64_t>(fs::file_size(file));

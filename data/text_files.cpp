@@ -91,13 +91,11 @@ std::optional<TextRow> RowReader::next_line() {
 }
 
 std::optional<TextRow> RowReader::next_element() {
-  if (closed_) return std::nullopt;
-  if (!skip_blanks() || ahead().front() == ']') {
-    AERIE_CHECK(!ahead().empty(),
-                "{}: the JSON array that begins the file is not closed; is the "
-                "file truncated?",
-                file_.string());
-    return std::nullopt;
+  if (closed_) return end_of_array();
+  if (!skip_blanks()) fail_unclosed();
+  if (ahead().front() == ']') {
+    take(1);
+    return end_of_array();
   }
   const int64_t line = line_;
   const size_t size = element_size();
@@ -107,17 +105,27 @@ std::optional<TextRow> RowReader::next_element() {
   return TextRow{text.substr(0, text.find_last_not_of(kBlank) + 1), line};
 }
 
+/// Two arrays written one after the other would otherwise lose the second without a word.
+std::optional<TextRow> RowReader::end_of_array() {
+  closed_ = true;
+  AERIE_CHECK(!skip_blanks(),
+              "{}:{}: text after the JSON array that begins the file: give one array, or JSON "
+              "lines without brackets around them",
+              file_.string(), line_);
+  return std::nullopt;
+}
+
+void RowReader::fail_unclosed() const {
+  fail("{}: the JSON array that begins the file is not closed; is the file truncated?",
+       file_.string());
+}
+
 /// Bytes up to the comma or bracket that ends the element.
 size_t RowReader::element_size() {
   int depth = 0;
   bool quoted = false, escaped = false;
   for (size_t at = 0;; ++at) {
-    if (at == ahead().size()) {
-      AERIE_CHECK(refill(),
-                  "{}: the JSON array that begins the file is not closed; is the file "
-                  "truncated?",
-                  file_.string());
-    }
+    if (at == ahead().size() && !refill()) fail_unclosed();
     const char c = ahead()[at];
     if (quoted) {
       quoted = escaped || c != '"';

@@ -26,8 +26,8 @@ class RowReader {
  public:
   explicit RowReader(const std::filesystem::path& file);
 
-  /// Nothing at the end. Throws Error, naming the file, if there was no row at all, or if an array
-  /// is not closed.
+  /// Nothing at the end. Throws Error, naming the file, if there was no row at all, if an array is
+  /// not closed, or if something follows it.
   std::optional<TextRow> next();
   /// Bytes of the file on disk that have been read.
   int64_t position() const { return stream_->position(); }
@@ -39,6 +39,8 @@ class RowReader {
   bool skip_blanks();
   std::optional<TextRow> next_line();
   std::optional<TextRow> next_element();
+  std::optional<TextRow> end_of_array();
+  [[noreturn]] void fail_unclosed() const;
   size_t element_size();
   void take(size_t size);
 

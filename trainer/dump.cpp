@@ -7,24 +7,6 @@
 #include "trainer/stored_source.h"
 
 namespace aerie {
-namespace {
-
-/// Adds the documents of a batch that the store lacks.
-void add_missing(const TrainBatch& batch, const std::vector<DocumentRows>& documents,
-                 HiddenStoreWriter& writer, DumpReport& report) {
-  const HiddenRows rows = to_hidden_rows(batch);
-  int64_t begin = 0;
-  for (const DocumentRows& document : documents) {
-    if (!writer.has(document)) {
-      writer.add(document.document, rows.slice(begin, document.rows));
-      ++report.documents;
-      report.rows += document.rows;
-    }
-    begin += document.rows;
-  }
-}
-
-}  // namespace
 
 DumpReport dump(const TargetModel& target, const std::vector<int64_t>& capture_layers,
                 PackSequence& packs, HiddenStoreWriter& writer, const std::string& label,
@@ -41,15 +23,16 @@ DumpReport dump(const TargetModel& target, const std::vector<int64_t>& capture_l
     }
     const PackedTokens packed = packs.gather(*pack);
     const std::vector<DocumentRows> documents = document_rows(*pack, packed);
-    const auto missing =
-        std::count_if(documents.begin(), documents.end(),
-                      [&](const DocumentRows& document) { return !writer.has(document); });
-    report.there += static_cast<int64_t>(documents.size()) - missing;
-    if (missing > 0) {
+    std::vector<DocumentRows> missing = documents;
+    std::erase_if(missing, [&](const DocumentRows& document) { return writer.has(document); });
+    report.there += static_cast<int64_t>(documents.size() - missing.size());
+    if (!missing.empty()) {
       Stopwatch forward;
       const TrainBatch batch = run_target(target, capture_layers, packed, writer.format().embeds);
       report.target_seconds += forward.lap();
-      add_missing(batch, documents, writer, report);
+      writer.add_missing(documents, to_hidden_rows(batch));
+      report.documents += static_cast<int64_t>(missing.size());
+      report.rows += sum_rows(missing);
     }
     seen += packed.tokens.numel();
     progress.update(seen);

@@ -86,14 +86,7 @@ TrainBatch StoredSource::from_store(const Ahead& ahead) const {
 TrainBatch StoredSource::from_target(const Ahead& ahead) {
   TrainBatch batch =
       run_target(on_miss_->target, on_miss_->capture_layers, ahead.tokens, store_.format().embeds);
-  const HiddenRows rows = to_hidden_rows(batch);
-  int64_t begin = 0;
-  for (const DocumentRows& document : ahead.documents) {
-    if (!on_miss_->writer.has(document)) {
-      on_miss_->writer.add(document.document, rows.slice(begin, document.rows));
-    }
-    begin += document.rows;
-  }
+  on_miss_->writer.add_missing(ahead.documents, to_hidden_rows(batch));
   return batch;
 }
 

@@ -105,6 +105,10 @@ TEST(TextFiles, BadFilesAreNamed) {
   EXPECT_THAT(error_of([&] { rows_of(dir.write("a.json", "[]")); }), HasSubstr("no rows"));
   EXPECT_THAT(error_of([&] { rows_of(dir.write("a.json", "[{\"a\": 1},")); }),
               HasSubstr("not closed"));
+  for (const char* rest : {"[1]\n\n[2]", "[1,\n]\n{}", "[1]\n\n,"}) {
+    EXPECT_THAT(error_of([&] { rows_of(dir.write("a.json", rest)); }),
+                HasSubstr("a.json:3: text after the JSON array"));
+  }
 }
 
 }  // namespace

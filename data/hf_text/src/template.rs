@@ -2,7 +2,7 @@
 //! otherwise (printing, some tests, `{% generation %}`) is mended here.
 
 use crate::python::{self, JsonStyle};
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{merge_maps, Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 
 const NAME: &str = "chat template";
@@ -196,18 +196,16 @@ impl Template {
 
     /// `variables`: a JSON object of everything that the template sees.
     pub fn render(&self, variables: &str) -> Result<Rendered, String> {
-        let mut values: serde_json::Map<String, serde_json::Value> =
+        let values: Value =
             serde_json::from_str(variables).map_err(|e| format!("template variables: {e}"))?;
-        let (open, close) = markers(&[variables])?;
-        if self.has_generation {
-            values.insert(OPEN.into(), open.to_string().into());
-            values.insert(CLOSE.into(), close.to_string().into());
-        }
         let template = self.environment.get_template(NAME).map_err(|e| describe(&e))?;
-        let text = template.render(Value::from_serialize(&values)).map_err(|e| describe(&e))?;
-        if self.has_generation {
-            return Ok(cut_markers(&text, open, close));
+        let render = |values: Value| template.render(values).map_err(|e| describe(&e));
+        if !self.has_generation {
+            return Ok(Rendered { text: render(values)?, spans: Vec::new() });
         }
-        Ok(Rendered { text, spans: Vec::new() })
+        let (open, close) = markers(&[variables])?;
+        let marks = Value::from_iter([(OPEN, open.to_string()), (CLOSE, close.to_string())]);
+        let text = render(merge_maps([marks, values]))?;
+        Ok(cut_markers(&text, open, close))
     }
 }
