@@ -75,8 +75,9 @@ function(aerie_room name)
         "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mfma;-O3;${gcc_bug}")
     elseif(source MATCHES "_avx2\\.cpp$")
       set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-mavx2;-mfma;-O3")
-    elseif(source MATCHES "_portable\\.cpp$")
-      # The same loops once more, under the same names: never in one batch with others.
+    elseif(source MATCHES "_portable\\.cpp$|/isa\\.cpp$")
+      # The same loops once more, under the same names; and what tests of emulated tiles put their own in place of:
+      # never in one batch with others.
       set_source_files_properties(${source} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
     endif()
   endforeach()
