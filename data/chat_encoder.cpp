@@ -6,18 +6,16 @@
 namespace aerie {
 namespace {
 
-/// The content without a leading <think>...</think>.
-std::string without_reasoning(const std::string& content) {
+/// Cuts off a leading <think>...</think>.
+void cut_reasoning(std::string& content) {
   const size_t end = content.find("</think>");
-  if (end == std::string::npos) return content;
-  const size_t answer = content.find_first_not_of('\n', end + 8);
-  return answer == std::string::npos ? "" : content.substr(answer);
+  if (end != std::string::npos) content.erase(0, content.find_first_not_of('\n', end + 8));
 }
 
 void drop_reasoning(Json& message) {
   for (const char* key : {"reasoning_content", "thinking", "reasoning"}) message.erase(key);
   if (message.at("content").is_string())
-    message["content"] = without_reasoning(message.at("content"));
+    cut_reasoning(message.at("content").get_ref<std::string&>());
 }
 
 bool says_nothing(const Json& message) {
@@ -83,12 +81,11 @@ ChatEncoder::ChatEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_te
   if (!options_.end_of_turn.empty()) markers_.end_of_turn = options_.end_of_turn;
 }
 
-Json ChatEncoder::prepare(const Json& messages) const {
-  Json prepared = messages;
-  if (options_.keep_reasoning) return prepared;
-  for (Json& message : prepared)
+Json ChatEncoder::prepare(Json messages) const {
+  if (options_.keep_reasoning) return messages;
+  for (Json& message : messages)
     if (message.at("role") == "assistant") drop_reasoning(message);
-  return prepared;
+  return messages;
 }
 
 std::vector<ByteSpan> ChatEncoder::spans_of(const RenderedChat& chat, const Json& messages) const {
@@ -99,13 +96,13 @@ std::vector<ByteSpan> ChatEncoder::spans_of(const RenderedChat& chat, const Json
   return spans;
 }
 
-EncodedChat ChatEncoder::encode(const Conversation& conversation) const {
+EncodedChat ChatEncoder::encode(Conversation conversation) const {
   if (conversation.tokenised())
     return encode_tokenised(conversation, tokenizer_.vocab_size(), options_.last_turn_only);
   if (conversation.speech)
     throw RowError("the target writes text",
                    "a row of \"text\" is one to be spoken: give messages, or prompt and response");
-  const Json messages = prepare(conversation.messages);
+  const Json messages = prepare(std::move(conversation.messages));
   check_messages(messages);
   refuse_other_media(messages, processors_);
   Json variables = variables_;

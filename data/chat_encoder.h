@@ -30,7 +30,7 @@ class ChatEncoder : public RowEncoder {
   /// A whole conversation. A token belongs to a turn if any of its bytes does. Throws RowError:
   /// refused by the template, no or an empty assistant turn, ids out of range, media that the
   /// target does not take or that cannot be read.
-  EncodedChat encode(const Conversation& conversation) const override;
+  EncodedChat encode(Conversation conversation) const override;
   /// `messages` rendered with the generation prompt: where the model continues. Throws Error with
   /// the template's message if it refuses.
   MediaTokens encode_prompt(const Json& messages, const Json& variables) const;
@@ -41,7 +41,7 @@ class ChatEncoder : public RowEncoder {
   std::string fingerprint() const override;
 
  private:
-  Json prepare(const Json& messages) const;
+  Json prepare(Json messages) const;
   void expand_media(const Json& messages, EncodedChat& encoded) const;
   std::vector<ByteSpan> spans_of(const RenderedChat& chat, const Json& messages) const;
 

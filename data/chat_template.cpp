@@ -1,5 +1,6 @@
 #include "data/chat_template.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
@@ -34,25 +35,52 @@ void take_special_tokens(const Json& from, Json& tokens) {
   }
 }
 
-/// What transformers does to every message before the template sees it.
-Json prepare_messages(const Json& messages) {
-  Json prepared = Json::array();
+constexpr const char* kReasoning[] = {"reasoning_content", "thinking", "reasoning"};
+
+/// What transformers does to a message before the template sees it.
+Json with_template_names(const Json& message) {
+  Json kept = Json::object();
+  for (const auto& [key, value] : message.items())
+    if (!value.is_null()) kept[key] = value;
+  for (const char* name : kReasoning) {
+    if (!kept.contains(name)) continue;
+    const Json reasoning = kept.at(name);
+    if (!kept.contains("thinking")) kept["thinking"] = reasoning;
+    kept["reasoning_content"] = reasoning;
+    break;
+  }
+  return kept;
+}
+
+/// Most messages are: they need not be copied.
+bool is_plain(const Json& message) {
+  const auto reasons = [&](const char* name) { return message.contains(name); };
+  return std::none_of(message.begin(), message.end(), [](const Json& v) { return v.is_null(); }) &&
+         std::none_of(std::begin(kReasoning), std::end(kReasoning), reasons);
+}
+
+/// [message, ...] as the template sees them.
+std::string dump_messages(const Json& messages) {
+  std::string text = "[";
   for (const Json& message : messages) {
     AERIE_CHECK(message.is_object(),
                 "a chat message must be an object with role and content, not {}", message.dump());
-    Json kept = Json::object();
-    for (const auto& [key, value] : message.items())
-      if (!value.is_null()) kept[key] = value;
-    for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
-      if (!kept.contains(name)) continue;
-      const Json reasoning = kept.at(name);
-      if (!kept.contains("thinking")) kept["thinking"] = reasoning;
-      kept["reasoning_content"] = reasoning;
-      break;
-    }
-    prepared.push_back(std::move(kept));
+    if (text.size() > 1) text += ',';
+    text += is_plain(message) ? message.dump() : with_template_names(message).dump();
   }
-  return prepared;
+  return text + ']';
+}
+
+/// One JSON object of the members of several; of members with one name the last counts.
+std::string join_objects(std::initializer_list<std::string_view> objects) {
+  std::string joined = "{";
+  for (std::string_view object : objects) {
+    object = object.substr(1, object.size() - 2);
+    if (object.empty()) continue;
+    if (joined.size() > 1) joined += ',';
+    joined += object;
+  }
+  return joined + '}';
 }
 
 }  // namespace
@@ -132,17 +160,15 @@ RenderedChat ChatTemplate::render(const Json& messages, bool add_generation_prom
 
 RenderedChat ChatTemplate::render(const Json& messages, bool add_generation_prompt,
                                   const Json& variables) const {
-  Json all = Json::parse(special_tokens_);
-  all["tools"] = nullptr;
-  all["documents"] = nullptr;
-  all.update(variables);
-  all["messages"] = prepare_messages(messages);
-  all["add_generation_prompt"] = add_generation_prompt;
+  Json others = {{"tools", nullptr}, {"documents", nullptr}};
+  others.update(variables);
+  others["add_generation_prompt"] = add_generation_prompt;
   const HfTemplate* chosen =
-      with_tools_ && !all.at("tools").is_null() ? with_tools_.get() : default_.get();
+      with_tools_ && !others.at("tools").is_null() ? with_tools_.get() : default_.get();
   std::string json;
   try {
-    json = all.dump();
+    json = join_objects({special_tokens_, others.dump(),
+                         fmt::format("{{\"messages\":{}}}", dump_messages(messages))});
   } catch (const Json::exception& e) {
     fail("a chat message is not UTF-8: {}", e.what());
   }

@@ -29,7 +29,7 @@ std::string_view role_of(const Json& message) {
 }
 
 /// Parts that are all text are one text; templates of text models know nothing else.
-Json join_text_parts(const Json& content) {
+Json join_text_parts(Json content) {
   if (!content.is_array()) return content;
   std::string text;
   for (const Json& part : content) {
@@ -40,13 +40,15 @@ Json join_text_parts(const Json& content) {
   return text;
 }
 
-Json parse_message(const Json& message) {
+Json parse_message(Json message) {
   if (!message.is_object()) throw RowError("unknown form", "a message is not an object");
-  Json out = {{"role", role_of(message)}};
+  Json out = Json::object();
+  out["role"] = role_of(message);
   const char* key = message.contains("content") ? "content" : "value";
-  out["content"] = message.contains(key) ? join_text_parts(message.at(key)) : Json();
-  for (const auto& [name, value] : message.items()) {
-    if (name != "role" && name != "from" && name != "content" && name != "value") out[name] = value;
+  out["content"] = message.contains(key) ? join_text_parts(std::move(message.at(key))) : Json();
+  for (auto& [name, value] : message.get_ref<Json::object_t&>()) {
+    if (name != "role" && name != "from" && name != "content" && name != "value")
+      out[name] = std::move(value);
   }
   const bool has_content = out.at("content").is_string() || out.at("content").is_array();
   if (!has_content && out.at("content") != nullptr)
@@ -81,12 +83,12 @@ void parse_tools(const Json& row, Conversation& conversation) {
       tools.is_string() ? Json::parse(tools.get<std::string>()) : tools;
 }
 
-void parse_messages(const Json& row, const Json& messages, Conversation& conversation) {
+void parse_messages(const Json& row, Json messages, Conversation& conversation) {
   if (!messages.is_array()) throw RowError("unknown form", "messages are not a list");
   const auto system = row.find("system");
   if (system != row.end() && system->is_string() && !system->get_ref<const std::string&>().empty())
     add_message(conversation, "system", *system);
-  for (const Json& message : messages) conversation.messages.push_back(parse_message(message));
+  for (Json& message : messages) conversation.messages.push_back(parse_message(std::move(message)));
   parse_tools(row, conversation);
 }
 
@@ -104,13 +106,12 @@ std::string domain_of(const Json& row) {
   return "";
 }
 
-void parse_row(const Json& row, const std::filesystem::path& directory,
-               Conversation& conversation) {
+void parse_row(Json row, const std::filesystem::path& directory, Conversation& conversation) {
   if (!row.is_object()) throw RowError("unknown form", "the row is not a JSON object");
   conversation.id = id_of(row);
   conversation.domain = domain_of(row);
   for (const char* key : {"conversations", "messages"})
-    if (row.contains(key)) return parse_messages(row, row.at(key), conversation);
+    if (row.contains(key)) return parse_messages(row, std::move(row.at(key)), conversation);
   if (row.contains("input_ids")) return parse_tokenised(row, conversation);
   if (row.contains("turns")) {
     for (const Json& turn : row.at("turns")) add_message(conversation, "user", turn);

@@ -24,7 +24,7 @@ class RowEncoder {
  public:
   virtual ~RowEncoder() = default;
   /// A whole row. Throws RowError.
-  virtual EncodedChat encode(const Conversation& conversation) const = 0;
+  virtual EncodedChat encode(Conversation conversation) const = 0;
   /// Special ids that end an answer: a draft must be able to propose them.
   virtual std::vector<int32_t> ending_ids() const = 0;
   /// Ids as a person reads them.

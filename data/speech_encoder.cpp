@@ -66,7 +66,7 @@ std::vector<int32_t> SpeechEncoder::prompt_of(const SpeechRow& row) const {
   return ids;
 }
 
-EncodedChat SpeechEncoder::encode(const Conversation& conversation) const {
+EncodedChat SpeechEncoder::encode(Conversation conversation) const {
   if (conversation.tokenised()) return encode_ids(conversation);
   const SpeechRow& row = speech_of(conversation);
   const std::vector<int32_t> codes = codes_of(row.speech);

@@ -32,7 +32,7 @@ class SpeechEncoder : public RowEncoder {
 
   /// Also of rows that are ids already. Throws RowError for a row that asks for no speech or holds
   /// none, and for ids that are no codes.
-  EncodedChat encode(const Conversation& conversation) const override;
+  EncodedChat encode(Conversation conversation) const override;
   /// Up to where the target speaks. Throws RowError.
   std::vector<int32_t> encode_prompt(const Conversation& conversation) const;
   /// The codes of an output: without the id that ended it.

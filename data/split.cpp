@@ -68,10 +68,10 @@ void cut(Row& row, int64_t limit) {
 
 void encode_row(Row& row, const RowEncoder& encoder, int64_t limit) {
   try {
-    const Conversation conversation = parse_conversation(row.text, row.directory);
+    Conversation conversation = parse_conversation(row.text, row.directory);
     row.id = conversation.id.empty() ? row.where : conversation.id;
     row.domain = conversation.domain;
-    row.encoded = encoder.encode(conversation);
+    row.encoded = encoder.encode(std::move(conversation));
     cut(row, limit);
   } catch (const RowError& e) {
     row.reason = e.reason();

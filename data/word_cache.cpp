@@ -1,5 +1,6 @@
 #include "data/word_cache.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "data/tokenizer.h"
@@ -8,9 +9,6 @@ namespace aerie {
 namespace {
 
 using nlohmann::json;
-
-constexpr size_t kLongestWord = 64;      // longer ones hardly return
-constexpr size_t kWordsPerShard = 2048;  // about 30 MB in all
 
 /// The head of a tokenizer.json without its vocabulary, which is nearly all of it: parsing ends
 /// where "vocab" begins.
@@ -106,6 +104,23 @@ bool stays_in_a_word(const json& token) {
          !token.value("rstrip", true) && !token.value("single_word", true);
 }
 
+/// A set for the lifetime of the object, unless another thread has it.
+class Claim {
+ public:
+  explicit Claim(std::atomic<bool>& taken)
+      : taken_(taken), mine_(!taken.exchange(true, std::memory_order_acquire)) {}
+  ~Claim() {
+    if (mine_) taken_.store(false, std::memory_order_release);
+  }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  bool mine() const { return mine_; }
+
+ private:
+  std::atomic<bool>& taken_;
+  bool mine_;
+};
+
 }  // namespace
 
 bool encodes_words_apart(std::string_view tokenizer_json) {
@@ -131,30 +146,46 @@ size_t next_word(std::string_view text) {
   return text.size();
 }
 
+WordCache::WordCache() : sets_(kSets), entries_(kSets * kWays) {}
+
+bool WordCache::Entry::is(std::string_view text, uint32_t hash_of_text) const {
+  return hash == hash_of_text && text == std::string_view(word, size);
+}
+
 bool WordCache::append(std::string_view word, uint32_t begin, Encoding& encoding) {
-  if (word.size() > kLongestWord) return false;
-  Shard& shard = shard_of(word);
-  const std::lock_guard lock(shard.mutex);
-  const auto found = shard.words.find(word);
-  if (found == shard.words.end()) return false;
-  for (const Token& token : found->second) {
-    encoding.ids.push_back(token.id);
-    encoding.offsets.push_back({begin + token.begin, begin + token.end});
+  if (word.empty() || word.size() > kLongestWord) return false;
+  const size_t hash = std::hash<std::string_view>{}(word), set = hash % kSets;
+  const Claim claim(sets_[set].taken);
+  if (!claim.mine()) return false;
+  const Entry* way = &entries_[set * kWays];
+  const auto tag = static_cast<uint32_t>(hash >> 32);
+  const Entry* found =
+      std::find_if(way, way + kWays, [&](const Entry& e) { return e.is(word, tag); });
+  if (found == way + kWays) return false;
+  for (size_t i = 0; i < found->tokens; ++i) {
+    encoding.ids.push_back(found->ids[i]);
+    encoding.offsets.push_back({begin + found->begins[i], begin + found->ends[i]});
   }
   return true;
 }
 
 void WordCache::put(std::string_view word, const Encoding& encoding) {
-  if (word.size() > kLongestWord) return;
-  std::vector<Token> tokens;
-  for (size_t i = 0; i < encoding.ids.size(); ++i) {
-    tokens.push_back({encoding.ids[i], static_cast<uint16_t>(encoding.offsets[i][0]),
-                      static_cast<uint16_t>(encoding.offsets[i][1])});
+  const size_t tokens = encoding.ids.size();
+  if (word.empty() || word.size() > kLongestWord || tokens > kMostTokens) return;
+  const size_t hash = std::hash<std::string_view>{}(word), set = hash % kSets;
+  const Claim claim(sets_[set].taken);
+  if (!claim.mine()) return;
+  Entry& entry = entries_[set * kWays + sets_[set].next];
+  sets_[set].next = static_cast<uint8_t>((sets_[set].next + 1) % kWays);
+  entry.hash = static_cast<uint32_t>(hash >> 32);
+  entry.size = static_cast<uint8_t>(word.size());
+  entry.tokens = static_cast<uint8_t>(tokens);
+  word.copy(entry.word, word.size());
+  for (size_t i = 0; i < tokens; ++i) {
+    entry.ids[i] = encoding.ids[i];
+    entry.begins[i] = static_cast<uint8_t>(encoding.offsets[i][0]);
+    entry.ends[i] = static_cast<uint8_t>(encoding.offsets[i][1]);
   }
-  Shard& shard = shard_of(word);
-  const std::lock_guard lock(shard.mutex);
-  if (shard.words.size() >= kWordsPerShard) shard.words.erase(shard.words.begin());
-  shard.words.emplace(word, std::move(tokens));
 }
 
 }  // namespace aerie
