@@ -39,21 +39,10 @@ class TileProducts {
   }
 
   void multiply_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired,
-                       int64_t chunks, int64_t d) const {
-    sum_paired<false>(sums, p, stride, paired, chunks, d);
-  }
-  void add_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired, int64_t chunks,
-                  int64_t d) const {
-    sum_paired<true>(sums, p, stride, paired, chunks, d);
-  }
-
- private:
-  template <bool kAdd>
-  static void sum_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired,
-                         int64_t chunks, int64_t d) {
+                       int64_t chunks, int64_t d, bool add) const {
     finish_stores();
     for (int64_t column = 0; column < d; column += 32) {
-      if constexpr (kAdd) {
+      if (add) {
         _tile_loadd(0, sums + column, d * sizeof(float));
         _tile_loadd(1, sums + column + 16, d * sizeof(float));
       } else {

@@ -6,8 +6,7 @@
 namespace aerie::cpu {
 namespace {
 
-class DotProducts {
- public:
+struct DotProducts {
   void multiply_turned(float* products, int64_t stride, const bf16* a, const bf16* turned,
                        int64_t blocks, int64_t d) const {
     const int64_t group = d * 16;
@@ -22,23 +21,12 @@ class DotProducts {
   }
 
   void multiply_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired,
-                       int64_t chunks, int64_t d) const {
-    sum_paired<false>(sums, p, stride, paired, chunks, d);
-  }
-  void add_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired, int64_t chunks,
-                  int64_t d) const {
-    sum_paired<true>(sums, p, stride, paired, chunks, d);
-  }
-
- private:
-  template <bool kAdd>
-  static void sum_paired(float* sums, const bf16* p, int64_t stride, const bf16* paired,
-                         int64_t chunks, int64_t d) {
+                       int64_t chunks, int64_t d, bool add) const {
     for (int64_t column = 0; column < d; column += 32) {
       for_rows(16, [&](auto rows, int64_t row) {
         const bf16* b = paired + column / 16 * kTileElements;
         rows.clear();
-        if constexpr (kAdd) rows.load(sums + row * d + column, d);
+        if (add) rows.load(sums + row * d + column, d);
         for (int64_t chunk = 0; chunk < chunks; ++chunk, b += d * 32)
           rows.add(p + row * stride + chunk * 32, stride, b, b + kTileElements, 16);
         rows.store(sums + row * d + column, d);

@@ -145,7 +145,8 @@ void attention_backward_queries(const AttentionView& in, const AttentionPacks& p
                       seen_keys(in, document, queries, i), width, in.scale, packs.lse[padded + i],
                       packs.delta[padded + i]);
     }
-    products.multiply_paired(dq, d_scores, weight_stride, packs.k_paired + packed, chunks, d);
+    products.multiply_paired(dq, d_scores, weight_stride, packs.k_paired + packed, chunks, d,
+                             false);
     for (int64_t i = 0; i < count; ++i) {
       own_gradients(in, q + i * d, d_out + i * d, ((begin + i) * in.kv_heads + kv_head) * d,
                     packs.lse[padded + i], packs.delta[padded + i], dq + i * d, step_sums, i);
@@ -188,8 +189,10 @@ void attention_backward_keys(const AttentionView& in, const AttentionPacks& pack
       key_gradients(p + i * weight_stride, d_scores + i * weight_stride, scores + i * strip,
                     d_p + i * strip, columns, width, key + i, key + i + in.window, in.scale);
     }
-    products.add_paired(dv, p, weight_stride, packs.d_out_paired + padded * d, chunks, d);
-    products.add_paired(dk, d_scores, weight_stride, packs.q_paired + padded * d, chunks, d);
+    products.multiply_paired(dv, p, weight_stride, packs.d_out_paired + padded * d, chunks, d,
+                             true);
+    products.multiply_paired(dk, d_scores, weight_stride, packs.q_paired + padded * d, chunks, d,
+                             true);
   }
   store_rows(io.dk + source, in.kv_heads * d, dk, count, d);
   store_rows(io.dv + source, in.kv_heads * d, dv, count, d);

@@ -91,7 +91,8 @@ void attention_forward(const AttentionView& in, const AttentionPacks& packs,
       row[i] = softmax_row(weights + i * weight_stride, scores + i * strip,
                            seen_keys(in, document, queries, i), width, in.scale, own[i], in.steps);
     }
-    products.multiply_paired(sums, weights, weight_stride, packs.v_paired + packed, chunks, d);
+    products.multiply_paired(sums, weights, weight_stride, packs.v_paired + packed, chunks, d,
+                             false);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = ((begin + i) * in.kv_heads + kv_head) * d;
       for (int64_t s = 0; s < in.steps; ++s)

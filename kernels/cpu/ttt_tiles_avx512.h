@@ -3,9 +3,8 @@
 // set the kernels want
 //   multiply_turned: products [16, 16*blocks] = a [16,d] times turned tiles of `blocks` (even)
 //                    groups of 16; rows `stride` floats apart
-//   multiply_paired: sums [16,d] = p [16, 32*chunks] times paired tiles; rows of p `stride`
-//                    elements apart
-//   add_paired: the same, added to the sums
+//   multiply_paired: sums [16,d] = p [16, 32*chunks] times paired tiles, or with `add` the sums
+//                    and that; rows of p `stride` elements apart
 #pragma once
 #include <algorithm>
 #include <cstring>
