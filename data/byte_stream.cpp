@@ -47,24 +47,27 @@ class GzipStream final : public ByteStream {
   explicit GzipStream(const fs::path& file)
       : name_(file.string()), file_(gzopen(file.c_str(), "rb")) {
     AERIE_CHECK(file_ != nullptr, "cannot open {} for reading: {}", name_, std::strerror(errno));
-    gzbuffer(file_, 1 << 17);
-    AERIE_CHECK(!gzdirect(file_), "{}: cannot decompress: it is no gzip file", name_);
+    gzbuffer(file_.get(), 1 << 17);
+    AERIE_CHECK(!gzdirect(file_.get()), "{}: cannot decompress: it is no gzip file", name_);
   }
-  ~GzipStream() override { gzclose(file_); }
 
   size_t read(char* to, size_t size) override {
-    const int got = gzread(file_, to, static_cast<unsigned>(size));
+    const int got = gzread(file_.get(), to, static_cast<unsigned>(size));
     int code = Z_OK;
-    const char* message = gzerror(file_, &code);
+    const char* message = gzerror(file_.get(), &code);
     // A file that ends inside a member gives what it has, and this.
     AERIE_CHECK(got >= 0 && code != Z_BUF_ERROR, "{}: cannot decompress: {}", name_, message);
     return static_cast<size_t>(got);
   }
-  int64_t position() const override { return gzoffset(file_); }
+  int64_t position() const override { return gzoffset(file_.get()); }
 
  private:
+  struct Close {
+    void operator()(gzFile file) const { gzclose(file); }
+  };
+
   std::string name_;
-  gzFile file_;
+  std::unique_ptr<gzFile_s, Close> file_;  // also where the constructor throws
 };
 
 class ZstdStream final : public ByteStream {
