@@ -19,6 +19,7 @@ int run(int argc, char** argv) {
                          add_generate, add_bench, add_serve, add_info}) {
     add(app);
   }
+  add_version(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

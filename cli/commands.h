@@ -29,6 +29,8 @@ void add_generate(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_info(CLI::App& app);
+/// --version, of `app` itself.
+void add_version(CLI::App& app);
 
 /// Adds the common flags to `command`; `common` outlives it.
 void add_common_flags(CLI::App& command, CommonFlags& common);

@@ -73,6 +73,10 @@ void info_command(const InfoFlags& flags) {
 
 }  // namespace
 
+void add_version(CLI::App& app) {
+  app.set_version_flag("--version", "aerie " AERIE_VERSION)->description("which Aerie this is");
+}
+
 void add_info(CLI::App& app) {
   const auto flags = std::make_shared<InfoFlags>();
   CLI::App* command =

@@ -59,6 +59,21 @@ bool is_plain(const Json& message) {
          std::none_of(std::begin(kReasoning), std::end(kReasoning), reasons);
 }
 
+void append_object(std::string& out, const Json& object) {
+  out += '{';
+  for (const auto& [key, value] : object.get_ref<const Json::object_t&>()) {
+    if (out.back() != '{') out += ',';
+    append_json_string(out, key);
+    out += ':';
+    if (value.is_string()) {
+      append_json_string(out, value.get_ref<const std::string&>());
+    } else {
+      out += value.dump();
+    }
+  }
+  out += '}';
+}
+
 /// [message, ...] as the template sees them.
 std::string dump_messages(const Json& messages) {
   std::string text = "[";
@@ -66,8 +81,13 @@ std::string dump_messages(const Json& messages) {
     AERIE_CHECK(message.is_object(),
                 "a chat message must be an object with role and content, not {}", message.dump());
     if (text.size() > 1) text += ',';
-    text += is_plain(message) ? message.dump() : with_template_names(message).dump();
+    if (is_plain(message)) {
+      append_object(text, message);
+    } else {
+      append_object(text, with_template_names(message));
+    }
   }
+  AERIE_CHECK(is_utf8(text), "a chat message is not UTF-8");
   return text + ']';
 }
 

@@ -148,7 +148,7 @@ bool only_prompts(const Json& messages) {
 Conversation parse_conversation(std::string_view row, const std::filesystem::path& directory) {
   Conversation conversation;
   try {
-    parse_row(Json::parse(row), directory, conversation);
+    parse_row(parse_json(row), directory, conversation);
     resolve_media(conversation.messages, directory);
   } catch (const Json::parse_error& e) {
     throw RowError("not JSON", e.what());

@@ -16,7 +16,6 @@ namespace {
 // Three batches are in memory at a time; large enough that threads seldom wait for the last row.
 constexpr size_t kBatchRows = 2048, kBatchBytes = size_t{8} << 20;
 constexpr size_t kExamples = 5;  // bad rows that a message shows, besides the first of each reason
-constexpr size_t kHashedAtOnce = size_t{16} << 20;
 constexpr int64_t kHistogramSteps = 32;
 constexpr int kPipelineVersion = 1;  // raise it when the same input gives other shards
 
@@ -28,18 +27,6 @@ struct Row {
   bool truncated = false;
 };
 
-/// A file's content, without keeping it in memory.
-std::string hash_content(const fs::path& file) {
-  const MappedFile bytes(file);
-  uint64_t hash = hash_bytes("");
-  for (size_t begin = 0; begin < bytes.size(); begin += kHashedAtOnce) {
-    const size_t size = std::min(kHashedAtOnce, bytes.size() - begin);
-    hash = hash_bytes({reinterpret_cast<const char*>(bytes.data()) + begin, size}, hash);
-    bytes.drop(begin, size);
-  }
-  return fmt::format("{:016x}", hash);
-}
-
 /// Hash of everything that the shards depend on.
 std::string key_of(const SplitJob& job, const RowEncoder& encoder) {
   std::string parts =
@@ -47,7 +34,7 @@ std::string key_of(const SplitJob& job, const RowEncoder& encoder) {
   if (job.keep_domains) parts += " domains";
   for (const fs::path& input : job.inputs) {
     AERIE_CHECK(fs::is_regular_file(input), "data.{}: {} does not exist", job.name, input.string());
-    parts += fmt::format(" {} {}", input.filename().string(), hash_content(input));
+    parts += fmt::format(" {} {}", input.filename().string(), hash_file(input));
   }
   return hash_hex(parts);
 }

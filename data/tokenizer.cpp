@@ -51,18 +51,19 @@ Tokenizer::Tokenizer(const fs::path& path) {
   added_tokens_ = read_added_tokens(handle_.get());
   vocab_size_ = static_cast<int64_t>(hf_tokenizer_vocab_size(handle_.get()));
   fingerprint_ = hash_hex(json);
-  if (encodes_words_apart(json)) words_ = std::make_unique<WordCache>();
+  cutter_ = find_word_cutter(json);
+  if (cutter_) words_ = std::make_unique<WordCache>();
 }
 
 Tokenizer::~Tokenizer() = default;
 
 Encoding Tokenizer::encode(std::string_view text, bool add_special) const {
-  if (add_special || !words_) return encode_whole(text, add_special);
+  if (add_special || !cutter_) return encode_whole(text, add_special);
   Encoding encoding;
   encoding.ids.reserve(text.size() / 4);
   encoding.offsets.reserve(text.size() / 4);
   for (size_t begin = 0; begin < text.size();) {
-    const std::string_view word = text.substr(begin, next_word(text.substr(begin)));
+    const std::string_view rest = text.substr(begin), word = rest.substr(0, cutter_->next(rest));
     const auto at = static_cast<uint32_t>(begin);
     begin += word.size();
     if (words_->append(word, at, encoding)) continue;

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/word_cutter.h"
+
 struct HfTokenizer;
 
 namespace aerie {
@@ -58,7 +60,7 @@ class Tokenizer {
   const std::vector<AddedToken>& added_tokens() const { return added_tokens_; }
   bool is_special(int32_t id) const;
   /// Whether texts are encoded word by word.
-  bool word_by_word() const { return words_ != nullptr; }
+  bool word_by_word() const { return cutter_.has_value(); }
   /// Hash of tokenizer.json.
   const std::string& fingerprint() const { return fingerprint_; }
 
@@ -67,7 +69,8 @@ class Tokenizer {
     void operator()(HfTokenizer* handle) const;
   };
   std::unique_ptr<HfTokenizer, Release> handle_;
-  std::unique_ptr<WordCache> words_;  // null: texts are encoded whole (data/word_cache.h)
+  std::optional<WordCutter> cutter_;  // nothing: texts are encoded whole
+  std::unique_ptr<WordCache> words_;  // null likewise
   std::vector<AddedToken> added_tokens_;
   std::string fingerprint_;
   int64_t vocab_size_ = 0;

@@ -11,7 +11,7 @@ die() { printf '[setup] %s\n' "$*" >&2; exit 1; }
 
 debian_packages=(
   build-essential cmake ninja-build ccache mold pkg-config git clang-format python3 python3-venv
-  ca-certificates iproute2 libhdf5-dev zlib1g-dev libzstd-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libgtest-dev libgmock-dev nlohmann-json3-dev libcli11-dev
+  ca-certificates iproute2 libhdf5-dev zlib1g-dev libzstd-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libgtest-dev libgmock-dev nlohmann-json3-dev libsimdjson-dev libcli11-dev
   libcpp-httplib-dev libgloo-dev libsndfile1-dev libsoxr-dev libturbojpeg0-dev libspng-dev
   espeak-ng
 )

@@ -38,6 +38,11 @@ class Usage(ProgramTest):
             for flag in flags + COMMON:
                 self.assertRegex(done.stdout, rf"(^|[ ,]){flag}\b", command)
 
+    def test_version(self):
+        done = self.aerie("--version")
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stdout, r"^aerie \d+\.\d+")
+
     def test_wrong_usage_exits_with_2(self):
         self.assert_usage("A subcommand is required")
         self.assert_usage("A subcommand is required", "fly")

@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <random>
+
 #include "common/error.h"
 #include "common/files.h"
 #include "tests/data/text_golden.h"
@@ -73,6 +75,35 @@ TEST_P(TokenizerParity, WordByWordIsTheWholeText) {
     ASSERT_EQ(words.offsets, whole.offsets) << Json(text).dump();
   }
   EXPECT_EQ(tokenizer_.encode(all).ids, tokenizer_.encode_whole(all, false).ids);
+}
+
+TEST_P(TokenizerParity, WordByWordIsTheWholeTextAroundWhiteSpaceAndAddedTokens) {
+  const std::string token = tokenizer_.id_to_token(tokenizer_.added_tokens().back().id);
+  const std::vector<std::string> parts = {"\n",
+                                          "\n",
+                                          " ",
+                                          "\t",
+                                          "\r",
+                                          "a",
+                                          "I'll",
+                                          "7",
+                                          "?",
+                                          "é",
+                                          "\u0338",
+                                          "\u00a0",
+                                          "\u3000",
+                                          "한",
+                                          "\u2009",
+                                          token,
+                                          token.substr(0, 3)};
+  std::mt19937 random(7);
+  for (int i = 0; i < 3000; ++i) {
+    std::string text;
+    for (size_t part = 2 + random() % 9; part > 0; --part) text += parts[random() % parts.size()];
+    const Encoding words = tokenizer_.encode(text), whole = tokenizer_.encode_whole(text, false);
+    ASSERT_EQ(words.ids, whole.ids) << Json(text).dump();
+    ASSERT_EQ(words.offsets, whole.offsets) << Json(text).dump();
+  }
 }
 
 TEST_P(TokenizerParity, OffsetsEqualPythons) {

@@ -1,5 +1,3 @@
-// Where a text may be cut, and which tokenizers allow it. That ids stay the same is shown for every
-// kind of tokenizer in tokenizer_test.cpp.
 #include "data/word_cache.h"
 
 #include <gmock/gmock.h>
@@ -11,61 +9,6 @@ namespace aerie {
 namespace {
 
 using ::testing::ElementsAre;
-
-std::vector<std::string> words_of(std::string_view text) {
-  std::vector<std::string> words;
-  while (!text.empty()) {
-    words.emplace_back(text.substr(0, next_word(text)));
-    text.remove_prefix(words.back().size());
-  }
-  return words;
-}
-
-TEST(WordCache, CutsBeforeABlankThatFollowsAVisibleCharacter) {
-  EXPECT_THAT(words_of("one two, 3"), ElementsAre("one", " two,", " 3"));
-  EXPECT_THAT(words_of("a  b"), ElementsAre("a", "  b")) << "white space may be one match";
-  EXPECT_THAT(words_of(" a\n b"), ElementsAre(" a\n b"));
-  EXPECT_THAT(words_of("a "), ElementsAre("a", " "));
-  EXPECT_THAT(words_of("\u00a0 a é b"), ElementsAre("\u00a0 a", " é b"))
-      << "a byte of another character says nothing";
-}
-
-constexpr const char* kHead =
-    R"({{"added_tokens": [{}], "normalizer": {}, "pre_tokenizer": {}, "model": {{"type": "{}", "vocab": {{"a": 0}}}}}})";
-constexpr const char* kByteLevel =
-    R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": true})";
-
-bool apart(const std::string& added, const std::string& normalizer, const std::string& pre,
-           const std::string& model) {
-  return encodes_words_apart(fmt::format(fmt::runtime(kHead), added, normalizer, pre, model));
-}
-
-TEST(WordCache, OnlyForTokenizersThatCutThereToo) {
-  EXPECT_TRUE(apart("", "null", kByteLevel, "BPE"));
-  EXPECT_TRUE(apart("", R"({"type": "NFC"})", kByteLevel, "BPE"));
-  EXPECT_TRUE(apart("", "null",
-                    R"({"type": "Sequence", "pretokenizers": [{"type": "Digits"}, )" +
-                        std::string(kByteLevel) + "]}",
-                    "BPE"));
-  EXPECT_FALSE(apart("", R"({"type": "Prepend", "prepend": "_"})", kByteLevel, "BPE"));
-  EXPECT_FALSE(apart("", "null", kByteLevel, "Unigram"));
-  EXPECT_FALSE(apart("", "null", "null", "BPE"));
-  EXPECT_FALSE(apart("", "null", R"({"type": "ByteLevel", "add_prefix_space": true})", "BPE"));
-  EXPECT_FALSE(apart("", "null",
-                     R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "behavior": )"
-                     R"("Isolated", "invert": false, "pattern": {"Regex": "\\w+ \\w+"}}, )"
-                     R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})",
-                     "BPE"))
-      << "an unknown pattern";
-  const std::string plain = R"({"content": "<s>", "rstrip": false, "single_word": false})";
-  EXPECT_TRUE(apart(plain, "null", kByteLevel, "BPE"));
-  EXPECT_FALSE(apart(R"({"content": "<a b>", "rstrip": false, "single_word": false})", "null",
-                     kByteLevel, "BPE"));
-  EXPECT_FALSE(apart(R"({"content": "<s>", "rstrip": true, "single_word": false})", "null",
-                     kByteLevel, "BPE"));
-  EXPECT_FALSE(encodes_words_apart("{}"));
-  EXPECT_FALSE(encodes_words_apart("[1, "));
-}
 
 TEST(WordCache, KeepsWhatItWasGivenAndForgetsRatherThanGrow) {
   WordCache cache;
