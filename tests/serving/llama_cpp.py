@@ -19,12 +19,16 @@ class Answer:
 
 
 class Server:
-    def __init__(self, target: Path, draft: Path | None = None, draft_tokens: int = 0, threads: int = 1):
+    def __init__(self, target: Path, draft: Path | None = None, draft_tokens: int = 0, threads: int = 1,
+                 wide: bool = False):
+        """`wide`: keys and values are kept as f32."""
         params = xllamacpp.CommonParams()
         params.model.path = str(target)
         params.n_ctx, params.n_parallel, params.warmup, params.fit_params = 1024, 1, False, False
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.verbosity = 0
+        if wide:
+            params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         if draft:
             speculative = params.speculative
             speculative.types = [EAGLE3]

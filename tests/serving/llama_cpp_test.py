@@ -1,5 +1,6 @@
 """A draft that `aerie export --format gguf` wrote, served by a real llama.cpp: the outputs are those of the target alone,
-and as many guesses are accepted as in our own engine.
+and as many guesses are accepted as in our own engine. The target is f32 in both: in bf16 each rounds as it multiplies, and a
+near tie falls one way or the other.
 
 usage: llama_cpp_test.py [--draft runs/quickstart/draft] [--draft-tokens K] [--limit N] [--length N] [--threads N]
 Wants a trained draft of SmolLM2, as scripts/quickstart.sh leaves it. Small samples scatter: below 12 questions of 160
@@ -23,14 +24,15 @@ def served(server: Server, prompts: list[list[int]], length: int) -> Served:
 
 def measure(given: argparse.Namespace, place: Path) -> None:
     target, draft = place / "target.gguf", place / "draft.gguf"
-    target_gguf.convert(MODEL, target)
+    target_gguf.convert(MODEL, target, wide=True)
     aerie("export", "--checkpoint", given.draft, "--output", draft, "--format", "gguf", "--target-gguf", target)
     aerie("export", "--check", draft)
     rows = questions(given.limit)
     prompts = prompt_ids(rows)
-    plain = served(Server(target, threads=given.threads), prompts, given.length)
-    drafted = served(Server(target, draft, given.draft_tokens, given.threads), prompts, given.length)
-    compare("llama.cpp", plain, drafted, ours(rows, given.draft, given.draft_tokens, given.length, place))
+    plain = served(Server(target, threads=given.threads, wide=True), prompts, given.length)
+    drafted = served(Server(target, draft, given.draft_tokens, given.threads, wide=True), prompts, given.length)
+    own = ours(rows, given.draft, given.draft_tokens, given.length, place, "float32")
+    compare("llama.cpp", plain, drafted, own)
 
 
 if __name__ == "__main__":

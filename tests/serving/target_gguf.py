@@ -1,4 +1,4 @@
-"""The quickstart's model as a bf16 GGUF, made with the `gguf` package: what a user gets from llama.cpp's converter.
+"""The quickstart's model as a bf16 or f32 GGUF, made with the `gguf` package: what a user gets from llama.cpp's converter.
 
 usage: target_gguf.py MODEL_DIRECTORY OUTPUT.gguf
 """
@@ -31,8 +31,8 @@ def name_of(name: str) -> str:
     return f"blk.{layer}.{NAMES[rest.removesuffix('.weight')]}.weight"
 
 
-def add_tensor(writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor) -> None:
-    if tensor.dim() == 1:
+def add_tensor(writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor, wide: bool) -> None:
+    if wide or tensor.dim() == 1:
         writer.add_tensor(name, tensor.float().numpy())
     else:
         raw = tensor.contiguous().view(torch.uint8).numpy()
@@ -57,7 +57,8 @@ def add_tokenizer(writer: gguf.GGUFWriter, model: Path, vocab: int) -> None:
     writer.add_add_bos_token(False)
 
 
-def convert(model: Path, output: Path) -> None:
+def convert(model: Path, output: Path, wide: bool = False) -> None:
+    """`wide`: every weight as f32."""
     config = json.loads((model / "config.json").read_text())
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     writer = gguf.GGUFWriter(output, "llama")
@@ -71,14 +72,14 @@ def convert(model: Path, output: Path) -> None:
     writer.add_rope_freq_base(config.get("rope_theta") or config["rope_parameters"]["rope_theta"])
     writer.add_rope_dimension_count(config["hidden_size"] // heads)
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32 if wide else gguf.LlamaFileType.MOSTLY_BF16)
     add_tokenizer(writer, model, config["vocab_size"])
     with safe_open(model / "model.safetensors", "pt") as file:
         for name in file.keys():
             tensor = file.get_tensor(name)
             if "q_proj" in name or "k_proj" in name:
                 tensor = to_pairs(tensor, heads if "q_proj" in name else kv_heads)
-            add_tensor(writer, name_of(name), tensor)
+            add_tensor(writer, name_of(name), tensor, wide)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
