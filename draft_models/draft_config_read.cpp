@@ -115,6 +115,9 @@ LayerIds read_convention(const HfJson& file, std::optional<LayerIds> ids) {
 }  // namespace
 
 DraftConfig read_draft_config(const fs::path& directory, std::optional<LayerIds> ids) {
+  AERIE_CHECK(fs::exists(directory / "config.json") || !fs::exists(directory / "draft/config.json"),
+              "{} is a training run or a checkpoint of one, not a draft: give the draft in it, {}",
+              directory.string(), (directory / "draft").string());
   const HfJson written = HfJson::read(directory / "config.json");
   const bool speculators = is_speculators(written);
   const HfJson file = speculators ? flatten_speculators(written) : written;

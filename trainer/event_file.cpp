@@ -109,7 +109,7 @@ std::string tf_record(std::string_view content) {
 EventFile::EventFile(const std::filesystem::path& directory, int64_t step)
     : path_(directory / file_name()) {
   std::filesystem::create_directories(directory);
-  file_ = std::fopen(path_.c_str(), "wb");
+  file_.reset(std::fopen(path_.c_str(), "wb"));
   AERIE_CHECK(file_, "{}: cannot be opened for writing: {}", path_.string(), std::strerror(errno));
   std::string version = begin_event(0);
   append_text(version, kFileVersion, "brain.Event:2");
@@ -119,8 +119,6 @@ EventFile::EventFile(const std::filesystem::path& directory, int64_t step)
   append_text(start, kSessionLog, status);
   put(start);
 }
-
-EventFile::~EventFile() { std::fclose(file_); }
 
 void EventFile::write(int64_t step, const Scalars& scalars) {
   std::string summary, event = begin_event(step);
@@ -133,8 +131,8 @@ void EventFile::write(int64_t step, const Scalars& scalars) {
 
 void EventFile::put(const std::string& event) {
   const std::string record = tf_record(event);
-  const bool whole = std::fwrite(record.data(), 1, record.size(), file_) == record.size();
-  AERIE_CHECK(whole && std::fflush(file_) == 0,
+  const bool whole = std::fwrite(record.data(), 1, record.size(), file_.get()) == record.size();
+  AERIE_CHECK(whole && std::fflush(file_.get()) == 0,
               "{}: cannot be written ({}); free some space and start again, the run resumes",
               path_.string(), std::strerror(errno));
 }

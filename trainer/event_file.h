@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,20 +21,19 @@ class EventFile {
  public:
   /// `step`: the first one that is still to come. Throws Error naming the file.
   EventFile(const std::filesystem::path& directory, int64_t step);
-  ~EventFile();
-  EventFile(const EventFile&) = delete;
-  EventFile& operator=(const EventFile&) = delete;
-
   /// Values of one step, written through to the file. Values that are not finite are written too:
   /// TensorBoard marks them.
   void write(int64_t step, const Scalars& scalars);
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
   void put(const std::string& event);
 
   std::filesystem::path path_;
-  std::FILE* file_ = nullptr;
+  std::unique_ptr<std::FILE, Close> file_;
 };
 
 /// CRC-32C (Castagnoli) of the bytes.

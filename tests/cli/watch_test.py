@@ -137,6 +137,8 @@ class Watch(ProgramTest):
 
     def test_other_commands_decode_as_the_run_file_says(self):
         self.train()
+        self.assert_error(r"run/latest is a training run .*not a draft: give the draft in it, run/latest/draft",
+                          "export", "--check", "run/latest")
         exported = self.aerie("export", "--checkpoint", "run/latest", "--output", "draft")
         self.assertEqual(exported.returncode, 0, exported.stderr)
 
