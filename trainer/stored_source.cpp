@@ -15,6 +15,14 @@ void check_tokens(const HiddenRows& rows, const PackedTokens& packed, const Hidd
               store.directory().string());
 }
 
+/// The wide tensors into page-locked memory, which a GPU fetches without holding up the trainer.
+HiddenRows pinned(HiddenRows rows) {
+  for (Tensor* wide : {&rows.aux, &rows.last, &rows.embeds}) {
+    if (wide->defined()) *wide = wide->pin_memory();
+  }
+  return rows;
+}
+
 }  // namespace
 
 StoredSource::StoredSource(HiddenStore& store, const TokenShards& shards,
@@ -53,7 +61,11 @@ void StoredSource::look_ahead() {
   next.tokens = packs_.gather(*next.pack);
   next.documents = document_rows(*next.pack, next.tokens);
   next.stored = readable(next.documents);
-  if (next.stored) reader_.submit([this, &next] { next.rows = store_.read(next.documents); });
+  if (!next.stored) return;
+  reader_.submit([this, &next] {
+    HiddenRows rows = store_.read(next.documents);
+    next.rows = device_.is_cuda() ? pinned(std::move(rows)) : std::move(rows);
+  });
 }
 
 bool StoredSource::readable(const std::vector<DocumentRows>& documents) {
@@ -69,17 +81,18 @@ bool StoredSource::readable(const std::vector<DocumentRows>& documents) {
 TrainBatch StoredSource::from_store(const Ahead& ahead) const {
   const PackedTokens& packed = ahead.tokens;
   check_tokens(*ahead.rows, packed, store_);
+  const auto moved = [this](const Tensor& rows) { return rows.to(device_, /*non_blocking=*/true); };
   TrainBatch batch{
       packed.tokens,
       packed.media.empty() ? packed.positions : ahead.rows->positions.to(at::kLong).t(),
       packed.q_start,
       packed.loss_mask,
-      ahead.rows->aux.to(device_),
-      ahead.rows->last.to(device_),
+      moved(ahead.rows->aux),
+      moved(ahead.rows->last),
       packed.max_len,
       {},
       0};
-  if (ahead.rows->embeds.defined()) batch.embeds = ahead.rows->embeds.to(device_);
+  if (ahead.rows->embeds.defined()) batch.embeds = moved(ahead.rows->embeds);
   return batch;
 }
 
