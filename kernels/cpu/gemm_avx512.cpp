@@ -23,15 +23,21 @@ void write_row(const Gemm& g, int64_t at, uint32_t mask, __m512 first, __m512 se
   _mm512_mask_storeu_ps(g.c_f32 + at + 16, high, second);
 }
 
-/// The rows of `sums` from `row` on by one panel.
+/// The rows of `sums` from `row` on by one panel. The first rows of a block bring the panel from
+/// memory; those after them find it in the cache, and share what they load of a.
 template <int kRows>
-void rows_by_panel(DotRows<kRows> sums, const Gemm& g, int64_t row, int64_t panel) {
+void rows_by_panel(DotRows<kRows> sums, const Gemm& g, int64_t row, int64_t panel, bool cached) {
   const int64_t blocks = g.k / kKBlock;
   const bf16* a = g.a + row * g.lda;
   const bf16* b = g.b + panel * blocks * 2 * kTileSize;
   sums.clear();
-  for (int64_t i = 0; i < blocks; ++i, a += kKBlock, b += 2 * kTileSize)
-    sums.template add<4096>(a, g.lda, b, b + kTileSize, kKBlock / 2);
+  for (int64_t i = 0; i < blocks; ++i, a += kKBlock, b += 2 * kTileSize) {
+    if (cached) {
+      sums.add(a, g.lda, b, b + kTileSize, kKBlock / 2);
+    } else {
+      sums.add_stream(a, g.lda, b, kKBlock / 2);
+    }
+  }
   const int64_t column = panel * kPanel, columns = std::min(kPanel, g.n - column);
   const uint32_t mask = columns >= 32 ? ~0u : (1u << columns) - 1;
   for (int r = 0; r < kRows; ++r)
@@ -42,8 +48,9 @@ void rows_by_panel(DotRows<kRows> sums, const Gemm& g, int64_t row, int64_t pane
 
 void gemm_block_avx512(const Gemm& g, const GemmBlock& block) {
   for (int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-    for_rows(block.row_end - block.row_begin,
-             [&](auto sums, int64_t row) { rows_by_panel(sums, g, block.row_begin + row, panel); });
+    for_rows(block.row_end - block.row_begin, [&](auto sums, int64_t row) {
+      rows_by_panel(sums, g, block.row_begin + row, panel, row > 0);
+    });
   }
 }
 
