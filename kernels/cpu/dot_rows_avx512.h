@@ -45,6 +45,17 @@ struct DotRows {
     }
   }
 
+  /// The same of two tiles, one behind the other, that are in the cache, while as many of the bytes
+  /// at `ahead` are fetched.
+  void add_fetching(const bf16* a, int64_t stride, const bf16* b, int64_t pairs,
+                    const bf16* ahead) {
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + pair * 64), _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + pair * 64 + 32), _MM_HINT_T1);
+      add(a + pair * 2, stride, b + pair * 32, b + (pairs + pair) * 32, 1);
+    }
+  }
+
   /// The same of two tiles, one behind the other, that come from memory: b is read from its begin
   /// to its end, because two streams side by side defeat the hardware's fetching ahead (Zen 4 then
   /// reads at 60 % of its speed).
