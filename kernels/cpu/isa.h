@@ -6,7 +6,7 @@ namespace aerie::cpu {
 /// In rising order of speed; a machine that has one also has those below it.
 enum class Isa {
   kPortable,  ///< what the compiler makes of plain loops
-  kAvx2,      ///< the same loops compiled for AVX2 and FMA
+  kAvx2,      ///< AVX2 with FMA; bf16 is widened in registers
   kAvx512,    ///< AVX-512 with BF16 dot products
   kAmx,       ///< AMX tiles of BF16
 };
