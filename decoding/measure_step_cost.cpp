@@ -13,17 +13,25 @@ namespace aerie {
 
 namespace {
 
+template <typename Action>
+double seconds_of(const Action& action) {
+  const double start = seconds_now();
+  action();
+  return seconds_now() - start;
+}
+
 /// The least of some runs: whatever else the machine does only adds to them.
 template <typename Action>
 double fastest(int runs, const Action& action) {
-  double least = 0;
-  for (int run = 0; run < runs; ++run) {
-    const double start = seconds_now();
-    action();
-    const double seconds = seconds_now() - start;
-    least = run == 0 ? seconds : std::min(least, seconds);
-  }
+  double least = seconds_of(action);
+  for (int run = 1; run < runs; ++run) least = std::min(least, seconds_of(action));
   return least;
+}
+
+/// Entry `i` of the table, where it is the least so far.
+void keep_least(std::vector<StepCost::Point>& table, size_t i, int64_t rows, double seconds) {
+  if (i == table.size()) table.push_back({rows, seconds});
+  table[i].seconds = std::min(table[i].seconds, seconds);
 }
 
 std::vector<int64_t> row_counts(int64_t most_rows) {
@@ -98,16 +106,25 @@ class CostProbe {
 }  // namespace
 
 StepCost measure_step_cost(const TargetModel& target, int64_t most_rows) {
+  constexpr int kRounds = 5, kLongRounds = 2;
+  constexpr int64_t kLong = 64, kMostLogits = 128;  // more logits than that are no step's
   const c10::InferenceMode inference;
   most_rows = std::clamp<int64_t>(most_rows, 1, target.config().max_position);
   CostProbe probe(target, most_rows);
   probe.forward(most_rows);  // buffers grow
+  const std::vector<int64_t> counts = row_counts(most_rows);
   std::vector<StepCost::Point> layers, head;
-  for (const int64_t rows : row_counts(most_rows)) {
-    layers.push_back({rows, fastest(rows <= 64 ? 5 : 2, [&] { probe.forward(rows); })});
-    const Tensor hidden = probe.forward(rows);
-    if (rows > 128) continue;  // more logits than that are no step's
-    head.push_back({rows, fastest(3, [&] { ops::linear(hidden, target.head()).to(at::kFloat); })});
+  // Round after round, so that what else the machine does for a moment meets every count alike.
+  for (int round = 0; round < kRounds; ++round) {
+    for (size_t i = 0; i < counts.size(); ++i) {
+      const int64_t rows = counts[i];
+      if (rows > kLong && round >= kLongRounds) break;
+      Tensor hidden;
+      keep_least(layers, i, rows, seconds_of([&] { hidden = probe.forward(rows); }));
+      if (rows > kMostLogits) continue;
+      keep_least(head, i, rows,
+                 seconds_of([&] { ops::linear(hidden, target.head()).to(at::kFloat); }));
+    }
   }
   return StepCost(std::move(layers), std::move(head), probe.measure_past());
 }

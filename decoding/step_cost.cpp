@@ -14,13 +14,15 @@ namespace {
 
 using Point = StepCost::Point;
 
+/// Whatever else the machine does only adds to a measurement: what lies above that of more rows is
+/// lowered to it.
 void level(std::vector<Point>& table, const char* what) {
   AERIE_CHECK(!table.empty(), "a table of step costs has no entry for the {}", what);
-  for (size_t i = 1; i < table.size(); ++i) {
+  for (size_t i = table.size() - 1; i > 0; --i) {
     AERIE_CHECK(table[i - 1].rows < table[i].rows,
                 "the step costs of the {} are not ascending in rows: {} after {}", what,
                 table[i].rows, table[i - 1].rows);
-    table[i].seconds = std::max(table[i].seconds, table[i - 1].seconds);
+    table[i - 1].seconds = std::min(table[i - 1].seconds, table[i].seconds);
   }
 }
 

@@ -28,7 +28,7 @@ class StepCost {
     double cache_row = 0, pair = 0;
   };
   /// Seconds of the layers over rows, and of the head over rows with logits; both ascending in
-  /// rows. A table that falls somewhere is noise: it is levelled from there on.
+  /// rows. A table that falls somewhere is noise: what came before is lowered.
   StepCost(std::vector<Point> layers, std::vector<Point> head, Past past);
   StepCost(std::vector<Point> layers, std::vector<Point> head);
 

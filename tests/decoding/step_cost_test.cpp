@@ -56,8 +56,10 @@ TEST(StepCost, IsReadAsItWasWritten) {
 }
 
 TEST(StepCost, LevelsATableThatFalls) {
-  const StepCost cost({{1, 10}, {2, 8}, {4, 12}}, {{1, 0}});
-  EXPECT_DOUBLE_EQ(cost.seconds(2, 0), 10);
+  const StepCost cost({{1, 10}, {2, 9}, {3, 8}, {4, 12}}, {{1, 0}});
+  EXPECT_DOUBLE_EQ(cost.seconds(1, 0), 8) << "noise only adds";
+  EXPECT_DOUBLE_EQ(cost.seconds(3, 0), 8);
+  EXPECT_DOUBLE_EQ(cost.seconds(4, 0), 12);
 }
 
 TEST(StepCost, FollowsAMachineThatGetsSlower) {
