@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/gemm_kernels.h"
+#include "kernels/cpu/gemm_write_avx512.h"
 #include "kernels/cpu/tiles_amx.h"
 
 namespace aerie::cpu {
@@ -41,10 +42,9 @@ class Output {
  public:
   explicit Output(const Gemm& problem) : g_(problem) {}
 
-  /// Where store_sums puts the sums of the next `rows` x `columns` (at most kPanel).
-  float* begin(int64_t row, int64_t column, int64_t rows, int64_t columns) {
-    const uint32_t mask = columns >= 32 ? ~0u : (1u << columns) - 1;
-    mask_ = mask;
+  /// Where store_sums puts the sums of the next `rows` by a panel.
+  float* begin(int64_t row, int64_t column, int64_t rows) {
+    mask_ = column_mask(g_, column);
     at_ = row * g_.ldc + column;
     next_ = sums_;
     end_ = sums_ + rows * kPanel;
@@ -52,26 +52,11 @@ class Output {
   }
 
   void write(int64_t rows) {
-    for (; rows > 0 && next_ != end_; --rows, next_ += kPanel, at_ += g_.ldc) write_row();
+    for (; rows > 0 && next_ != end_; --rows, next_ += kPanel, at_ += g_.ldc)
+      write_row(g_, at_, mask_, _mm512_load_ps(next_), _mm512_load_ps(next_ + 16));
   }
 
  private:
-  void write_row() {
-    const __mmask16 low = static_cast<__mmask16>(mask_), high = static_cast<__mmask16>(mask_ >> 16);
-    __m512 first = _mm512_load_ps(next_), second = _mm512_load_ps(next_ + 16);
-    if (g_.c_bf16 != nullptr) {
-      const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
-      _mm512_mask_storeu_epi16(g_.c_bf16 + at_, mask_, both);
-      return;
-    }
-    if (g_.accumulate) {
-      first = _mm512_add_ps(first, _mm512_maskz_loadu_ps(low, g_.c_f32 + at_));
-      second = _mm512_add_ps(second, _mm512_maskz_loadu_ps(high, g_.c_f32 + at_ + 16));
-    }
-    _mm512_mask_storeu_ps(g_.c_f32 + at_, low, first);
-    _mm512_mask_storeu_ps(g_.c_f32 + at_ + 16, high, second);
-  }
-
   alignas(64) float sums_[2 * kTile * kPanel];
   const Gemm& g_;
   const float *next_ = sums_, *end_ = sums_;
@@ -194,7 +179,7 @@ class BlockKernel {
     } else {
       sum_panel<true>(a, stride, b, blocks, ahead, output, rows_a_block);
     }
-    store_sums(output.begin(row, column, rows, std::min(kPanel, g.n - column)), rows);
+    store_sums(output.begin(row, column, rows), rows);
   }
 
   Output output;

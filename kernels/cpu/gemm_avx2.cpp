@@ -1,33 +1,21 @@
 // AVX2 with FMA: up to four rows by a panel of 32 outputs, a tile of 16 at a time.
-#include <algorithm>
-
-#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/dot_rows_avx2.h"
 #include "kernels/cpu/gemm_kernels.h"
+#include "kernels/cpu/gemm_write_loops.h"
 
 namespace aerie::cpu {
 namespace {
 
-constexpr int64_t kTileOutputs = 16, kTileSize = kTileOutputs * kKBlock, kPairs = kKBlock / 2;
+constexpr int64_t kTileSize = kTileOutputs * kKBlock, kPairs = kKBlock / 2;
 
 /// Where the stream of weights is asked for, at `b`.
 const char* ahead_of(const bf16* b) { return reinterpret_cast<const char*>(b) + 8192; }
 
 template <int kRows>
 void write(const DotRows<kRows>& rows, const Gemm& g, int64_t row, int64_t column) {
-  const int64_t columns = std::min(kTileOutputs, g.n - column);
   float sums[kRows][kTileOutputs];
   rows.store(sums[0], kTileOutputs);
-  for (int r = 0; r < kRows; ++r) {
-    const int64_t at = (row + r) * g.ldc + column;
-    for (int64_t n = 0; n < columns; ++n) {
-      if (g.c_bf16 != nullptr) {
-        g.c_bf16[at + n] = narrow<bf16>(sums[r][n]);
-      } else {
-        g.c_f32[at + n] = g.accumulate ? g.c_f32[at + n] + sums[r][n] : sums[r][n];
-      }
-    }
-  }
+  write_tile(g, row, column, kRows, sums);
 }
 
 /// One or two rows: both tiles at once, because what a panel takes is its way from memory, which

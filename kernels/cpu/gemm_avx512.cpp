@@ -1,27 +1,12 @@
 // AVX-512 BF16: eight rows by a panel of 32 outputs in registers.
-#include <algorithm>
-
 #include "kernels/cpu/dot_rows_avx512.h"
 #include "kernels/cpu/gemm_kernels.h"
+#include "kernels/cpu/gemm_write_avx512.h"
 
 namespace aerie::cpu {
 namespace {
 
 constexpr int64_t kTileSize = 16 * kKBlock;
-
-void write_row(const Gemm& g, int64_t at, uint32_t mask, __m512 first, __m512 second) {
-  const __mmask16 low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
-  if (g.c_bf16 != nullptr) {
-    _mm512_mask_storeu_epi16(g.c_bf16 + at, mask, (__m512i)_mm512_cvtne2ps_pbh(second, first));
-    return;
-  }
-  if (g.accumulate) {
-    first = _mm512_add_ps(first, _mm512_maskz_loadu_ps(low, g.c_f32 + at));
-    second = _mm512_add_ps(second, _mm512_maskz_loadu_ps(high, g.c_f32 + at + 16));
-  }
-  _mm512_mask_storeu_ps(g.c_f32 + at, low, first);
-  _mm512_mask_storeu_ps(g.c_f32 + at + 16, high, second);
-}
 
 /// What a group of eight rows does about the memory that a panel comes from.
 enum class Fetch {
@@ -46,8 +31,8 @@ void rows_by_panel(DotRows<kRows> sums, const Gemm& g, int64_t row, int64_t pane
       sums.add(a, g.lda, b, b + kTileSize, kKBlock / 2);
     }
   }
-  const int64_t column = panel * kPanel, columns = std::min(kPanel, g.n - column);
-  const uint32_t mask = columns >= 32 ? ~0u : (1u << columns) - 1;
+  const int64_t column = panel * kPanel;
+  const uint32_t mask = column_mask(g, column);
   for (int r = 0; r < kRows; ++r)
     write_row(g, (row + r) * g.ldc + column, mask, sums.first[r], sums.second[r]);
 }

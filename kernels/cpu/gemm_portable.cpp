@@ -1,11 +1,11 @@
 // Plain loops over the packed form, for any machine.
-#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/gemm_kernels.h"
+#include "kernels/cpu/gemm_write_loops.h"
 
 namespace aerie::cpu {
 namespace {
 
-constexpr int64_t kRowsAtOnce = 4, kTileOutputs = 16, kTileSize = kTileOutputs * kKBlock;
+constexpr int64_t kRowsAtOnce = 4, kTileSize = kTileOutputs * kKBlock;
 
 /// sums [4][16] = four rows by one tile column of the panel
 void sum_tile(const bf16* const* a, const bf16* b, int64_t blocks, float (*sums)[kTileOutputs]) {
@@ -25,21 +25,6 @@ void sum_tile(const bf16* const* a, const bf16* b, int64_t blocks, float (*sums)
     }
   }
   __builtin_memcpy(sums, acc, sizeof acc);
-}
-
-void write_tile(const Gemm& g, int64_t row, int64_t column, int64_t rows,
-                const float (*sums)[kTileOutputs]) {
-  const int64_t columns = g.n - column < kTileOutputs ? g.n - column : kTileOutputs;
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = (row + r) * g.ldc + column;
-    for (int64_t n = 0; n < columns; ++n) {
-      if (g.c_bf16 != nullptr) {
-        g.c_bf16[at + n] = narrow<bf16>(sums[r][n]);
-      } else {
-        g.c_f32[at + n] = g.accumulate ? g.c_f32[at + n] + sums[r][n] : sums[r][n];
-      }
-    }
-  }
 }
 
 }  // namespace
