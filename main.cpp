@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <string>
 
 #include "cli/commands.h"
 #include "common/memory.h"
@@ -10,6 +11,11 @@
 namespace {
 
 constexpr int kFailed = 1, kWrongUsage = 2;
+
+int report(const std::string& message, int code = kFailed) {
+  std::fprintf(stderr, "error: %s\n", message.c_str());
+  return code;
+}
 
 int run(int argc, char** argv) {
   CLI::App app("Trains EAGLE-3 draft models and decodes with them.", "aerie");
@@ -23,14 +29,10 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kWrongUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return report(usage_error(app, error), kWrongUsage);
   }
   return 0;
-}
-
-int report(const char* message) {
-  std::fprintf(stderr, "error: %s\n", message);
-  return kFailed;
 }
 
 }  // namespace

@@ -21,11 +21,11 @@ void add_load(CLI::App& command, LoadFlags& flags) {
       ->check(known_policies());
   option("--rate", flags.rates, "Poisson arrivals a second");
   option("--streams", flags.streams, "closed loop: requests under way at a time");
-  option("--row-budget", flags.row_budget, "rows of one forward")->check(CLI::PositiveNumber);
-  option("--requests", flags.requests, "of one run")->check(CLI::PositiveNumber);
+  option("--row-budget", flags.row_budget, "rows of one forward")->check(above_zero());
+  option("--requests", flags.requests, "of one run")->check(above_zero());
   option("--prompt-tokens", flags.prompt_tokens,
          "made prompts in place of --input, each of one of these lengths, drawn at random")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   option("--goal-ttft-ms", flags.goal_first_ms, "a good answer's first token");
   option("--goal-itl-ms", flags.goal_between_ms,
          "a good answer's time between tokens, over any 16 in a row");
@@ -40,7 +40,7 @@ void add_load(CLI::App& command, LoadFlags& flags) {
 void add_comparison(CLI::App& command, BenchFlags& flags) {
   command.add_option("--draft", flags.draft, "exported draft; without: autoregressive only");
   command.add_option("--limit", flags.limit, "the first so many prompts only; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   add_concurrency(command, flags.concurrency);
   add_draft_tokens(command, flags.draft_tokens);
@@ -52,7 +52,7 @@ void add_comparison(CLI::App& command, BenchFlags& flags) {
   add_diffusion(command, flags);
   add_unverified(command, flags);
   command.add_option("--repeats", flags.repeats, "runs of each; the median counts")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_flag("--ignore-eos", flags.ignore_eos, "go on to the longest answer");
   add_limits(command, flags);
@@ -87,7 +87,7 @@ void add_bench(CLI::App& app) {
   const auto given = std::make_shared<BenchCommand>();
   CLI::App* command =
       app.add_subcommand("bench", "speculative against autoregressive decoding, same prompts");
-  add_places(*command, given->flags, "directory for bench.json and report.html");
+  add_places(*command, given->flags, "directory for bench.json and report.html").output->required();
   add_comparison(*command, given->flags);
   const auto load = std::make_shared<LoadFlags>();
   command->add_flag(

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/usage.h"
 #include "configs/run_config.h"
 
 namespace aerie::cli {

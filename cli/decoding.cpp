@@ -11,15 +11,15 @@ void add_serve_limits(CLI::App& command, ServeFlags& flags) {
   option("--row-budget", flags.row_budget,
          "rows of one forward: small answers soon, large prompts fast; 0: 128, or 512 with "
          "--inter-token-ms")
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more());
   option("--max-requests", flags.max_requests, "running and waiting together; more get status 429")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   option("--max-body-mb", flags.max_body_mb, "largest request; larger ones get status 413")
       ->check(CLI::Range(1, 1024));
   option("--max-model-len", flags.context, "prompt and output together; 0: the model's own")
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more());
   command.add_option("--drain-seconds", flags.drain_seconds, "for what runs at SIGTERM")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
 }
 
@@ -30,9 +30,12 @@ void add_resample(CLI::App& app) {
   ResampleFlags& flags = given->flags;
   CLI::App* command =
       app.add_subcommand("resample", "let the target answer the prompts itself: training data");
-  add_places(*command, flags, "answers (JSON lines); rows that are there are not made again");
+  const Places places =
+      add_places(*command, flags, "answers (JSON lines); rows that are there are not made again");
+  places.input->required();
+  places.output->required();
   command->add_option("--limit", flags.limit, "the first so many prompts only; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   add_concurrency(*command, flags.concurrency);
   add_sampling(*command, flags);
@@ -49,7 +52,13 @@ void add_generate(CLI::App& app) {
   const auto given = std::make_shared<Command<GenerateFlags>>();
   GenerateFlags& flags = given->flags;
   CLI::App* command = app.add_subcommand("generate", "answer prompts, with or without a draft");
-  add_places(*command, flags, "answers (JSON lines), in input order");
+  const Places places = add_places(*command, flags, "answers (JSON lines), in input order");
+  places.input->needs(places.output);
+  command
+      ->add_option("--prompt", flags.prompt,
+                   "one prompt, in place of --input; the answer is printed")
+      ->excludes(places.input)
+      ->excludes(places.output);
   add_decoder(*command, flags);
   add_unverified(*command, flags);
   add_concurrency(*command, flags.concurrency);
@@ -59,6 +68,9 @@ void add_generate(CLI::App& app) {
   add_config_flags(*command, given->common, false);
   add_common_flags(*command, given->common);
   command->callback([given, command] {
+    if (given->flags.prompt.empty() && given->flags.input.empty()) {
+      throw CLI::RequiredError("--prompt, or --input with --output");
+    }
     complete(*command, *given);
     generate_command(given->flags);
   });

@@ -15,21 +15,23 @@ struct Command {
   Flags flags;
 };
 
+struct Places {
+  CLI::Option *input, *output;
+};
+
 template <typename Flags>
-void add_places(CLI::App& command, Flags& flags, const char* output) {
+Places add_places(CLI::App& command, Flags& flags, const char* output) {
   command.add_option("--target", flags.target,
                      "Hugging Face directory of the target (or target.path of --config)");
-  command
-      .add_option("--input", flags.input,
-                  "prompts: JSON lines of conversations, messages, prompt or turns")
-      ->required(!std::is_same_v<Flags, BenchFlags>);
-  command.add_option("--output", flags.output, output)->required();
+  return {command.add_option("--input", flags.input,
+                             "prompts: JSON lines of conversations, messages, prompt or turns"),
+          command.add_option("--output", flags.output, output)};
 }
 
 template <typename Flags>
 void add_limits(CLI::App& command, Flags& flags) {
   command.add_option("--max-new-tokens", flags.max_new_tokens, "longest answer")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_flag("--json", flags.json, "a machine-readable summary on stdout");
 }
@@ -37,7 +39,7 @@ void add_limits(CLI::App& command, Flags& flags) {
 template <typename Flags>
 void add_sampling(CLI::App& command, Flags& flags) {
   command.add_option("--temperature", flags.temperature, "0: the most likely token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command.add_option("--seed", flags.seed, "of the sampling")->capture_default_str();
 }
@@ -68,12 +70,12 @@ inline void add_diffusion(CLI::App& command, DiffusionFlags& flags) {
   command
       .add_option("--entropy-threshold", flags.entropy_threshold,
                   "diffusion: masks that are surer (nats) are filled; 0: one at a time")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command
       .add_option("--position-penalty", flags.position_penalty,
                   "diffusion: nats more for every place behind the first mask")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->capture_default_str();
   command.add_option("--mask-token", flags.mask_token,
                      "diffusion: token in place of the target's mask; -1: its mask_token_id");
@@ -101,7 +103,7 @@ template <typename Value>
 void add_concurrency(CLI::App& command, Value& value) {
   command.add_option("--concurrency", value, "sequences in one batch")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
 }
 
@@ -115,17 +117,17 @@ inline void add_schedule(CLI::App& command, ScheduleFlags& flags, const std::str
   const auto grouped = [&](CLI::Option* option) { option->group(group)->capture_default_str(); };
   grouped(
       command.add_option("--max-sequences", flags.max_sequences, "decoded at a time; others wait")
-          ->check(CLI::PositiveNumber));
+          ->check(above_zero()));
   grouped(command
               .add_option("--inter-token-ms", flags.inter_token_ms,
                           "while answers are decoded, a forward has no more rows than take so long "
                           "here (measured at start); 0: as many as --row-budget")
-              ->check(CLI::NonNegativeNumber));
+              ->check(zero_or_more()));
   grouped(command
               .add_option("--kv-tokens", flags.kv_tokens,
                           "tokens that the cache holds; 0: what --max-sequences may need, within "
                           "half of the memory")
-              ->check(CLI::NonNegativeNumber));
+              ->check(zero_or_more()));
   grouped(command.add_flag("--evict", flags.evict,
                            "let requests in while there is room for their text so far; where the "
                            "cache runs out, the newest is set back, its output kept"));

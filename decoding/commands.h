@@ -40,8 +40,10 @@ struct DecoderFlags : TreeFlags, DiffusionFlags {
   int64_t draft_tokens = 5;
 };
 
+/// Either `prompt`, whose answer goes to stdout, or `input` and `output`.
 struct GenerateFlags : DecoderFlags {
   std::filesystem::path target, input, output;
+  std::string prompt;
   int64_t concurrency = 8, max_new_tokens = 256;
   double temperature = 0;
   uint64_t seed = 0;

@@ -1,8 +1,10 @@
-// aerie generate: answers prompts and writes one row each, in the order of the input.
+// aerie generate: answers a file of prompts, one row each in the order of the input, or one prompt
+// on stdout.
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "common/files.h"
+#include "common/log.h"
 #include "common/progress.h"
 #include "decoding/acceptance_count.h"
 #include "decoding/clock.h"
@@ -22,6 +24,11 @@ EngineOptions engine_options(const GenerateFlags& flags, const TextTarget& targe
   return options;
 }
 
+std::vector<PromptRow> rows_of(const GenerateFlags& flags) {
+  if (flags.prompt.empty()) return read_prompts(flags.input);
+  return {{"prompt", parse_conversation(Json{{"prompt", flags.prompt}}.dump())}};
+}
+
 Json output_row(const TextTarget& target, const PromptRow& prompt, const Request& request,
                 const Completion& done) {
   AcceptanceCount count;
@@ -34,10 +41,34 @@ Json output_row(const TextTarget& target, const PromptRow& prompt, const Request
           {"acceptance_length", count.drafted() ? Json(count.length()) : Json(nullptr)}};
 }
 
+std::string output_rows(const TextTarget& target, std::span<const PromptRow> prompts,
+                        std::span<const Request> requests, std::span<const Completion> done) {
+  std::string rows;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    rows += output_row(target, prompts[i], requests[i], done[i]).dump() + "\n";
+  }
+  return rows;
+}
+
+Json summary(size_t prompts, const AcceptanceCount& total, double seconds) {
+  return {{"prompts", prompts},
+          {"tokens", total.tokens()},
+          {"seconds", seconds},
+          {"tokens_per_second", total.tokens() / seconds},
+          {"acceptance_length", total.drafted() ? Json(total.length()) : Json(nullptr)},
+          {"accept_rate", total.rate_by_depth()}};
+}
+
+std::string summary_line(const AcceptanceCount& total, double seconds) {
+  return fmt::format(
+      "{} tokens, {:.1f} a second{}", total.tokens(), total.tokens() / seconds,
+      total.drafted() ? fmt::format(", acceptance length {:.2f}", total.length()) : "");
+}
+
 }  // namespace
 
 void generate_command(const GenerateFlags& flags) {
-  const std::vector<PromptRow> rows = read_prompts(flags.input);
+  const std::vector<PromptRow> rows = rows_of(flags);
   const TextTarget target(flags.target, flags.device, flags.dtype);
   const std::unique_ptr<Decoder> decoder = decoder_of(flags, *target.model);
   const std::vector<Request> requests = make_requests(
@@ -53,20 +84,16 @@ void generate_command(const GenerateFlags& flags) {
   });
   const double seconds = seconds_now() - start;
   progress.finish();
-  std::string out;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    out += output_row(target, rows[i], requests[i], completions[i]).dump() + "\n";
+  log_info(summary_line(total, seconds));
+  Json printed = summary(rows.size(), total, seconds);
+  if (flags.prompt.empty()) {
+    write_file_atomic(flags.output, output_rows(target, rows, requests, completions));
+    printed["output"] = flags.output.string();
+  } else {
+    printed["text"] = target.decode(completions.front().tokens);
+    if (!flags.json) std::printf("%s\n", printed["text"].get_ref<const std::string&>().c_str());
   }
-  write_file_atomic(flags.output, out);
-  if (!flags.json) return;
-  const Json summary{{"prompts", rows.size()},
-                     {"tokens", total.tokens()},
-                     {"seconds", seconds},
-                     {"tokens_per_second", total.tokens() / seconds},
-                     {"acceptance_length", total.drafted() ? Json(total.length()) : Json(nullptr)},
-                     {"accept_rate", total.rate_by_depth()},
-                     {"output", flags.output.string()}};
-  std::printf("%s\n", summary.dump().c_str());
+  if (flags.json) std::printf("%s\n", printed.dump().c_str());
 }
 
 }  // namespace aerie

@@ -11,7 +11,7 @@ COMMANDS = {
     "train": ["--config", "--set", "--resume", "--resume-override", "--dry-run", "--help-config"],
     "report": ["RUN", "--output"],
     "export": ["--checkpoint", "--output", "--format", "--check"],
-    "generate": ["--target", "--draft", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",
+    "generate": ["--target", "--draft", "--prompt", "--input", "--output", "--decoder", "--draft-tokens", "--concurrency",
                  "--max-new-tokens", "--temperature", "--seed", "--ignore-eos", "--json", "--tree", "--tree-width",
                  "--tree-nodes", "--adaptive"],
     "bench": ["--target", "--draft", "--input", "--output", "--concurrency", "--draft-tokens", "--json", "--tree",
@@ -45,10 +45,18 @@ class Usage(ProgramTest):
 
     def test_wrong_usage_exits_with_2(self):
         self.assert_usage("A subcommand is required")
-        self.assert_usage("A subcommand is required", "fly")
-        self.assert_usage("--speed", "info", "--speed", "9")
+        self.assert_usage("aerie has no command fly", "fly")
+        self.assert_usage("aerie has no command trian; did you mean train\\?", "trian", "--config", "a")
+        self.assert_usage("info has no flag --speed", "info", "--speed", "9")
+        self.assert_usage("train has no flag --confg; did you mean --config\\?", "train", "--confg=run.yaml")
+        self.assert_usage("train has no argument run.yaml", "train", "run.yaml")
+        self.assert_usage("`aerie train --help` says", "train")
         self.assert_usage("--config is required", "train")
         self.assert_usage("--target, or target.path", "generate", "--input", "a", "--output", "b")
+        self.assert_usage("--prompt, or --input with --output", "generate", "--target", "a")
+        self.assert_usage("--input requires --output", "generate", "--target", "a", "--input", "b")
+        self.assert_usage("--max-new-tokens: -3 is not a number above 0", "generate", "--max-new-tokens", "-3")
+        self.assert_usage("--temperature: warm is not 0 or a number above it", "generate", "--temperature", "warm")
         self.assert_usage("--checkpoint", "export")
         self.assert_usage("--format", "export", "--checkpoint", "a", "--output", "b", "--format", "onnx")
         self.assert_usage("--threads", "info", "--threads", "0")

@@ -67,6 +67,24 @@ class Commands : public ::testing::Test {
   testing::Scratch directory_;
 };
 
+TEST_F(Commands, GenerateAnswersOnePromptOnStdoutAsItAnswersARowOfAFile) {
+  const std::string prompt = "What is 3 times 4?";
+  std::ofstream(directory_ / "one.jsonl") << Json{{"prompt", prompt}}.dump() << "\n";
+  GenerateFlags flags;
+  flags.target = kModel;
+  flags.max_new_tokens = 8;
+  flags.input = directory_ / "one.jsonl";
+  flags.output = directory_ / "out.jsonl";
+  generate_command(flags);
+  flags.input.clear();
+  flags.output.clear();
+  flags.prompt = prompt;
+  ::testing::internal::CaptureStdout();
+  generate_command(flags);
+  const std::string printed = ::testing::internal::GetCapturedStdout();
+  EXPECT_EQ(printed, rows_of(directory_ / "out.jsonl").at(0)["text"].get<std::string>() + "\n");
+}
+
 TEST_F(Commands, GenerateWritesOneRowAPromptInOrderAndTheSameForEveryDecoder) {
   GenerateFlags flags;
   flags.target = kModel;
