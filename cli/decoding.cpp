@@ -23,6 +23,16 @@ void add_serve_limits(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
 }
 
+void add_server(CLI::App& command, ResampleFlags& flags) {
+  CLI::Option* server = command.add_option(
+      "--server", flags.server,
+      "http://HOST:PORT/v1 where the target is served (vLLM, SGLang...), in place of --target");
+  server->excludes(command.get_option("--target"));
+  command.add_option("--model", flags.model, "the server's model, where it has several")
+      ->needs(server);
+  command.add_option("--api-key", flags.api_key, "of the server")->envname("AERIE_API_KEY");
+}
+
 }  // namespace
 
 void add_resample(CLI::App& app) {
@@ -37,13 +47,21 @@ void add_resample(CLI::App& app) {
   command->add_option("--limit", flags.limit, "the first so many prompts only; 0: all")
       ->check(zero_or_more())
       ->capture_default_str();
+  add_server(*command, flags);
   add_concurrency(*command, flags.concurrency);
-  add_sampling(*command, flags);
+  command
+      ->add_option("--temperature", flags.temperature,
+                   "0: the most likely token; LEAST,MOST: each row draws its own between them")
+      ->delimiter(',')
+      ->expected(1, 2)
+      ->check(zero_or_more())
+      ->capture_default_str();
+  add_seed(*command, flags.seed);
   add_limits(*command, flags);
   add_config_flags(*command, given->common, false);
   add_common_flags(*command, given->common);
   command->callback([given, command] {
-    complete(*command, *given);
+    complete(*command, *given, given->flags.server.empty());
     resample_command(given->flags);
   });
 }

@@ -36,12 +36,15 @@ void add_limits(CLI::App& command, Flags& flags) {
   command.add_flag("--json", flags.json, "a machine-readable summary on stdout");
 }
 
-template <typename Flags>
-void add_sampling(CLI::App& command, Flags& flags) {
+inline void add_seed(CLI::App& command, uint64_t& seed) {
+  command.add_option("--seed", seed, "of the sampling")->capture_default_str();
+}
+
+inline void add_sampling(CLI::App& command, GenerateFlags& flags) {
   command.add_option("--temperature", flags.temperature, "0: the most likely token")
       ->check(zero_or_more())
       ->capture_default_str();
-  command.add_option("--seed", flags.seed, "of the sampling")->capture_default_str();
+  add_seed(command, flags.seed);
 }
 
 template <typename Value>
@@ -168,7 +171,7 @@ RunConfig read_config(const CLI::App& command, const CommonFlags& common, Flags&
 
 /// Fills what was not given as a flag from --config and --set, then sets threads and logging.
 template <typename Flags>
-void complete(const CLI::App& command, Command<Flags>& given) {
+void complete(const CLI::App& command, Command<Flags>& given, bool needs_target = true) {
   apply(given.common);
   given.flags.device = given.common.device;
   given.flags.dtype = given.common.dtype;
@@ -176,7 +179,9 @@ void complete(const CLI::App& command, Command<Flags>& given) {
     const RunConfig config = read_config(command, given.common, given.flags);
     if (given.flags.target.empty()) given.flags.target = config.target.path;
   }
-  if (given.flags.target.empty()) throw CLI::RequiredError("--target, or target.path of --config");
+  if (needs_target && given.flags.target.empty()) {
+    throw CLI::RequiredError("--target, or target.path of --config");
+  }
 }
 
 }  // namespace aerie::cli

@@ -52,12 +52,13 @@ struct GenerateFlags : DecoderFlags {
 };
 void generate_command(const GenerateFlags& flags);
 
-/// Regenerates the last assistant turn of every row with the target; appends rows as they finish,
-/// resumes by id.
+/// Regenerates the assistant turns of every row with the target, or with the server that it is
+/// served by; appends rows as they finish, resumes by id.
 struct ResampleFlags {
   std::filesystem::path target, input, output;
+  std::string server, model, api_key;  ///< as ChatClient takes them; server "": `target` answers
   int64_t concurrency = 64, max_new_tokens = 512, limit = 0;  ///< limit: first rows only; 0: all
-  double temperature = 0;
+  std::vector<double> temperature{0};                         ///< as AnswerRule draws it
   uint64_t seed = 0;
   bool json = false;
   std::string device = "cpu", dtype = "bfloat16";

@@ -4,11 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "common/log.h"
-#include "common/progress.h"
 #include "decoding/autoregressive.h"
-#include "decoding/clock.h"
 #include "decoding/commands.h"
-#include "decoding/row_log.h"
+#include "decoding/resample_server.h"
 #include "decoding/text_target.h"
 
 namespace aerie {
@@ -24,31 +22,23 @@ struct Work {
 
 class Resampler {
  public:
-  Resampler(const TextTarget& target, const ResampleFlags& flags, RowLog& output, RowLog& failures)
-      : target_(target), flags_(flags), output_(output), failures_(failures) {}
+  Resampler(const TextTarget& target, AnswerRule rule, AnswerLog& log)
+      : target_(target), rule_(std::move(rule)), log_(log) {}
 
-  void run(const std::vector<PromptRow>& rows);
-  Json summary() const;
+  void run(std::span<const PromptRow> rows, int64_t concurrency);
 
  private:
   MediaTokens next_prompt(const Work& work) const;
   Request next_request(const Work& work) const;
   void submit(Engine& engine, Work work);
   void finish_turn(Engine& engine, Work work, const Sequence& sequence);
-  Json answered_row(const Work& work, FinishReason reason) const;
-  void finish_row(const Work& work, FinishReason reason);
-  void fail_row(const Work& work, const std::string& error);
-  std::vector<Request> sizes(const std::vector<PromptRow>& rows) const;
-  double seconds() const { return seconds_now() - start_; }
+  Json row_of(const Work& work, FinishReason reason) const;
+  std::vector<Request> sizes(std::span<const PromptRow> rows) const;
 
   const TextTarget& target_;
-  const ResampleFlags& flags_;
-  RowLog& output_;
-  RowLog& failures_;
+  AnswerRule rule_;
+  AnswerLog& log_;
   std::unordered_map<int64_t, Work> work_;  // by sequence id
-  std::unique_ptr<Progress> progress_;
-  double start_ = seconds_now();
-  int64_t answered_ = 0, stopped_ = 0, failed_ = 0, tokens_ = 0;
 };
 
 MediaTokens Resampler::next_prompt(const Work& work) const {
@@ -58,10 +48,10 @@ MediaTokens Resampler::next_prompt(const Work& work) const {
 }
 
 Request Resampler::next_request(const Work& work) const {
-  // Every turn draws from its own stream.
-  const std::string id = fmt::format("{}/{}", work.row->id, work.answers.size());
+  const std::string& id = work.row->id;
   Request request = make_request(target_, id, next_prompt(work),
-                                 {flags_.max_new_tokens, flags_.temperature, flags_.seed, false});
+                                 {rule_.max_new_tokens, rule_.temperature(id), 0, false});
+  request.sampling.seed = rule_.seed(id, static_cast<int64_t>(work.answers.size()));
   check_request(request, target_.model->config());
   // A piece of media that cannot be used is this row's failure, not the run's.
   if (!request.media.empty())
@@ -75,7 +65,7 @@ void Resampler::submit(Engine& engine, Work work) {
     work.tokens.clear();
     work_.emplace(id, std::move(work));
   } catch (const Error& error) {
-    fail_row(work, error.what());
+    log_.failed(*work.row, error.what());
   }
 }
 
@@ -87,55 +77,26 @@ void Resampler::finish_turn(Engine& engine, Work work, const Sequence& sequence)
   if (complete && static_cast<int64_t>(work.answers.size()) < wanted) {
     submit(engine, std::move(work));
   } else {
-    finish_row(work, sequence.finish);
+    log_.answered(row_of(work, sequence.finish));
   }
 }
 
-Json Resampler::answered_row(const Work& work, FinishReason reason) const {
-  const Conversation& conversation = work.row->conversation;
+Json Resampler::row_of(const Work& work, FinishReason reason) const {
+  const auto& speech = work.row->conversation.speech;
+  if (!speech) return answered_row(*work.row, work.answers, to_string(reason));
   Json row{{"id", work.row->id}};
-  if (conversation.speech) {
-    row.update(speech_row_json(*conversation.speech, target_.speech->codes_of(work.tokens),
-                               to_string(reason)));
-    return row;
-  }
-  std::vector<std::string> before(work.answers.begin(), work.answers.end() - 1);
-  Json messages = messages_before_answer(conversation, before);
-  messages.push_back({{"role", "assistant"}, {"content", work.answers.back()}});
-  row["conversations"] = std::move(messages);
-  for (const auto& [name, value] : conversation.variables.items()) row[name] = value;
-  row["finish_reason"] = to_string(reason);
+  row.update(speech_row_json(*speech, target_.speech->codes_of(work.tokens), to_string(reason)));
   return row;
 }
 
-void Resampler::finish_row(const Work& work, FinishReason reason) {
-  output_.append(answered_row(work, reason));
-  ++answered_;
-  stopped_ += reason == FinishReason::kStop;
-  progress_->update(answered_ + failed_,
-                    fmt::format("{:.0f} tokens/s", static_cast<double>(tokens_) / seconds()));
-}
-
-void Resampler::fail_row(const Work& work, const std::string& error) {
-  const Conversation& conversation = work.row->conversation;
-  Json row{{"id", work.row->id}, {"error", error}};
-  if (conversation.speech) {
-    row["text"] = conversation.speech->text;
-  } else {
-    row["conversations"] = conversation.messages;
-  }
-  failures_.append(row);
-  ++failed_;
-}
-
 // Requests as large as each row can become: all of its turns and all answers at full length.
-std::vector<Request> Resampler::sizes(const std::vector<PromptRow>& rows) const {
+std::vector<Request> Resampler::sizes(std::span<const PromptRow> rows) const {
   const int64_t context = target_.model->config().max_position;
   std::vector<Request> largest;
   for (const PromptRow& row : rows) {
     Request request;
     const Conversation& conversation = row.conversation;
-    int64_t length = flags_.max_new_tokens * std::max<int64_t>(1, answer_count(conversation));
+    int64_t length = rule_.max_new_tokens * std::max<int64_t>(1, answer_count(conversation));
     for (const Json& message : conversation.messages) {
       length += static_cast<int64_t>(message.dump().size()) / 2 + 16;  // two bytes a token at least
       if (message.at("content").is_array()) length = context;  // media say nothing of theirs
@@ -151,16 +112,14 @@ std::vector<Request> Resampler::sizes(const std::vector<PromptRow>& rows) const 
   return largest;
 }
 
-void Resampler::run(const std::vector<PromptRow>& rows) {
+void Resampler::run(std::span<const PromptRow> rows, int64_t concurrency) {
   AutoregressiveDecoder decoder;
-  Engine engine(
-      *target_.model, decoder,
-      {{flags_.concurrency, kRowBudget}, target_.pages_for(sizes(rows), flags_.concurrency)});
-  progress_ = std::make_unique<Progress>("resample", static_cast<int64_t>(rows.size()), "rows");
+  Engine engine(*target_.model, decoder,
+                {{concurrency, kRowBudget}, target_.pages_for(sizes(rows), concurrency)});
   const auto on_tokens = [&](const Sequence& sequence, std::span<const int32_t> tokens) {
     Work& work = work_.at(sequence.id);
     work.tokens.insert(work.tokens.end(), tokens.begin(), tokens.end());
-    tokens_ += static_cast<int64_t>(tokens.size());
+    log_.count_tokens(static_cast<int64_t>(tokens.size()));
     if (sequence.finish == FinishReason::kRunning) return;
     Work finished = std::move(work);
     work_.erase(sequence.id);
@@ -170,26 +129,30 @@ void Resampler::run(const std::vector<PromptRow>& rows) {
   // prompt.
   size_t next = 0;
   do {
-    while (next < rows.size() && engine.waiting() < flags_.concurrency) {
+    while (next < rows.size() && engine.waiting() < concurrency) {
       submit(engine, {&rows[next++], {}, {}});
     }
   } while (engine.step(on_tokens) || next < rows.size());
-  progress_->finish();
-  if (failed_ > 0) {
-    log_warning(
-        fmt::format("{} rows cannot be answered: see {}", failed_, failures_.path().string()));
-  }
 }
 
-Json Resampler::summary() const {
-  return {{"answered", answered_}, {"stopped", stopped_},
-          {"failed", failed_},     {"tokens", tokens_},
-          {"seconds", seconds()},  {"tokens_per_second", static_cast<double>(tokens_) / seconds()}};
+void answer_rows(const ResampleFlags& flags, std::span<const PromptRow> rows, AnswerLog& log) {
+  const AnswerRule rule{flags.max_new_tokens, flags.temperature, flags.seed};
+  if (flags.server.empty()) {
+    const TextTarget target(flags.target, flags.device, flags.dtype);
+    Resampler(target, rule, log).run(rows, flags.concurrency);
+  } else {
+    const ChatClient client(flags.server, flags.model, flags.api_key);
+    log_info(fmt::format("{} of {} answers", client.model(), flags.server));
+    ServerResampler(client, rule, log).run(rows, flags.concurrency);
+  }
 }
 
 }  // namespace
 
 void resample_command(const ResampleFlags& flags) {
+  AERIE_CHECK(flags.temperature.front() <= flags.temperature.back(),
+              "--temperature {}: give the least first, then the most",
+              fmt::join(flags.temperature, ","));
   std::vector<PromptRow> rows = read_prompts(flags.input, flags.limit);
   for (const PromptRow& row : rows) {
     AERIE_CHECK(!row.conversation.tokenised(),
@@ -205,10 +168,10 @@ void resample_command(const ResampleFlags& flags) {
   if (done > 0) log_info(fmt::format("{} of {} rows were done before", done, total));
   Json summary{{"rows", total}, {"done_before", done}, {"output", flags.output.string()}};
   if (!rows.empty()) {
-    const TextTarget target(flags.target, flags.device, flags.dtype);
-    Resampler resampler(target, flags, output, failures);
-    resampler.run(rows);
-    summary.update(resampler.summary());
+    AnswerLog log(output, failures, static_cast<int64_t>(rows.size()));
+    answer_rows(flags, rows, log);
+    log.finish();
+    summary.update(log.summary());
   }
   if (flags.json) std::printf("%s\n", summary.dump().c_str());
 }

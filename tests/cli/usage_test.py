@@ -6,7 +6,7 @@ from program import PROGRAM, ROOT, ProgramTest
 
 COMMANDS = {
     "prepare": ["--config", "--set", "--help-config"],
-    "resample": ["--target", "--input", "--output", "--concurrency", "--temperature", "--max-new-tokens"],
+    "resample": ["--target", "--server", "--model", "--input", "--output", "--concurrency", "--temperature", "--max-new-tokens"],
     "dump": ["--config", "--set", "--estimate", "--part", "--help-config"],
     "train": ["--config", "--set", "--resume", "--resume-override", "--dry-run", "--help-config"],
     "report": ["RUN", "--output"],

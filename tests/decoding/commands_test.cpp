@@ -208,7 +208,7 @@ ResampleFlags resample_flags(const fs::path& input, const fs::path& output) {
   flags.output = output;
   flags.concurrency = 2;
   flags.max_new_tokens = 12;
-  flags.temperature = 0.8;
+  flags.temperature = {0.4, 1.2};
   return flags;
 }
 
