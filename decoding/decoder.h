@@ -48,9 +48,9 @@ class Decoder {
   virtual int64_t pending() const { return 1; }
   /// Layers whose states `accept` wants to see.
   virtual std::vector<int64_t> capture_layers() const { return {}; }
-  /// Called once, before anything else: the cache's size. A decoder with a cache of its own uses
-  /// the target's slots in it.
-  virtual void attach(int64_t /*pages*/) {}
+  /// Called once, before anything else: the cache's size, and whether texts that begin alike share
+  /// pages. A decoder with a cache of its own uses the target's slots in it.
+  virtual void attach(int64_t /*pages*/, bool /*share_prefixes*/) {}
 
   /// One chunk for each sequence. Where the cache has room, pages for `lookahead` rows behind the
   /// pending token are there already; the sequence's `pages` say how far they reach.

@@ -39,8 +39,9 @@ class Drafter {
  public:
   virtual ~Drafter() = default;
   virtual std::vector<int64_t> capture_layers() const { return {}; }
-  /// Size of the target's cache; page ids and slots of sequences may be shared.
-  virtual void attach(int64_t /*pages*/) {}
+  /// Size of the target's cache, whose page ids and slots are the drafter's too, and whether texts
+  /// that begin alike share pages: then prompts are wanted in the drafter's cache soon.
+  virtual void attach(int64_t /*pages*/, bool /*share_prefixes*/) {}
   /// Every row of every prompt and every accepted row, each once and in order. A prompt whose
   /// beginning is shared with an earlier one begins behind it.
   virtual void observe(std::span<const Observation> observations) = 0;
@@ -48,6 +49,8 @@ class Drafter {
   virtual std::vector<Guess> guess(std::span<Sequence* const> sequences,
                                    std::span<const GuessShape> shapes) = 0;
   virtual void forget(const Sequence& /*sequence*/) {}
+  /// Rows of the sequence that were observed and are yet to be written before it can guess.
+  virtual int64_t backlog(const Sequence& /*sequence*/) const { return 0; }
   /// Rows of the sequence from its first one on that the drafter's own cache holds for good.
   virtual int64_t cached_rows(const Sequence& /*sequence*/) const {
     return std::numeric_limits<int64_t>::max();

@@ -12,8 +12,9 @@ namespace aerie {
 
 namespace {
 
-/// Rows that are worth a forward of the draft without being asked for.
-constexpr int64_t kWriteRows = 32;
+/// Rows of a sequence that are written without being asked for: so many that their states would
+/// take memory; where prompts are to be shared, as few as are worth a forward of the draft.
+constexpr int64_t kWriteRows = 256, kWriteSharedRows = 32;
 /// Pages of the draft's cache for branches of trees: 16 trees of 8 branches, two pages each.
 constexpr int64_t kBranchPages = 256;
 
@@ -38,8 +39,9 @@ Eagle3Drafter::Eagle3Drafter(Eagle3Draft draft, const VocabMap& vocab, at::Scala
   to_target_.assign(ids, ids + map.numel());
 }
 
-void Eagle3Drafter::attach(int64_t pages) {
+void Eagle3Drafter::attach(int64_t pages, bool share_prefixes) {
   const DraftConfig& config = draft_.config();
+  write_rows_ = share_prefixes ? kWriteSharedRows : kWriteRows;
   shared_pages_ = pages;
   pool_ = ops::make_kv_pool(config.layers, pages + kBranchPages, config.kv_heads, config.head_dim,
                             dtype_, device_);
@@ -91,7 +93,7 @@ void Eagle3Drafter::observe(std::span<const Observation> observations) {
     track.captured.push_back(seen.captured);
     track.next_tokens.insert(track.next_tokens.end(), seen.next_tokens.begin(),
                              seen.next_tokens.end());
-    if (static_cast<int64_t>(track.next_tokens.size()) >= kWriteRows) due.push_back(&track);
+    if (static_cast<int64_t>(track.next_tokens.size()) >= write_rows_) due.push_back(&track);
   }
   write(due);
 }
@@ -132,6 +134,11 @@ void Eagle3Drafter::write(std::span<Track* const> tracks) {
     tracks[s]->hidden = step.hidden.narrow(0, newest[s], 1);
     tracks[s]->normed = step.normed.narrow(0, newest[s], 1);
   }
+}
+
+int64_t Eagle3Drafter::backlog(const Sequence& sequence) const {
+  const auto track = tracks_.find(sequence.id);
+  return track == tracks_.end() ? 0 : static_cast<int64_t>(track->second.next_tokens.size());
 }
 
 int64_t Eagle3Drafter::cached_rows(const Sequence& sequence) const {

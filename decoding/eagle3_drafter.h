@@ -17,13 +17,14 @@ class Eagle3Drafter : public Drafter {
   Eagle3Drafter(Eagle3Draft draft, const VocabMap& vocab, at::ScalarType dtype, at::Device device);
 
   std::vector<int64_t> capture_layers() const override { return draft_.config().capture_layers; }
-  void attach(int64_t pages) override;
-  /// Accepted rows are kept until guesses are wanted or kWriteRows have gathered: while nobody
-  /// asks, they cost next to nothing.
+  void attach(int64_t pages, bool share_prefixes) override;
+  /// Rows are kept until guesses are wanted or many have gathered: while nobody asks, and for
+  /// answers that end before anybody does, they cost next to nothing.
   void observe(std::span<const Observation> observations) override;
   std::vector<Guess> guess(std::span<Sequence* const> sequences,
                            std::span<const GuessShape> shapes) override;
   void forget(const Sequence& sequence) override { tracks_.erase(sequence.id); }
+  int64_t backlog(const Sequence& sequence) const override;
   int64_t cached_rows(const Sequence& sequence) const override;
 
  private:
@@ -82,6 +83,7 @@ class Eagle3Drafter : public Drafter {
   double scale_;
   KvPool pool_;
   int64_t shared_pages_ = 0;  // the target's; those behind are for branches of trees
+  int64_t write_rows_ = 0;    // of a sequence that are written without being asked for
   std::unordered_map<int64_t, Track> tracks_;
 };
 

@@ -48,7 +48,7 @@ Engine::Engine(const TargetModel& target, Decoder& decoder, EngineOptions option
               "a step may have {} rows, {} of them with logits, and this way of decoding needs {} "
               "for a sequence: raise these budgets, or narrow its window",
               limits.row_budget, limits.logit_rows, decoder.least_rows());
-  decoder_.attach(options.pages);
+  decoder_.attach(options.pages, options.limits.share_prefixes);
 }
 
 int64_t Engine::submit(Request request) {

@@ -148,17 +148,21 @@ std::vector<Guess> SpeculativeDecoder::draft(std::span<Sequence* const> sequence
                                              const RowBudget& budget) {
   const double start = seconds_now();
   choose_shapes(sequences, budget);
-  int64_t active = 0, deepest = 0;
-  for (const int64_t depth : depths_) {
-    active += depth > 0;
-    deepest = std::max(deepest, depth);
+  int64_t active = 0, deepest = 0, backlog = 0;
+  for (size_t s = 0; s < depths_.size(); ++s) {
+    if (depths_[s] == 0) continue;
+    ++active;
+    deepest = std::max(deepest, depths_[s]);
+    backlog += drafter_->backlog(*sequences[s]);
   }
   if (active == 0) return std::vector<Guess>(sequences.size());
   const double chosen = seconds_now();
   std::vector<Guess> guesses = drafter_->guess(sequences, shapes_);
   const double seconds = seconds_now() - chosen;
   if (budget.cost != nullptr && rule_.adaptive) {
-    adaptive_.drafted(active, deepest, seconds, *budget.cost);
+    // What had gathered while nobody asked for guesses is written once: the next step has it not.
+    const bool usual = backlog <= active * (rule_.draft_tokens + 1);
+    if (usual) adaptive_.drafted(active, deepest, seconds, *budget.cost);
     if (rule_.width > 1) keep_what_pays(guesses, budget);
   }
   draft_seconds_ += seconds_now() - start;

@@ -25,7 +25,9 @@ class SpeculativeDecoder : public Decoder {
 
   int64_t lookahead() const override { return std::max(rule_.nodes, rule_.draft_tokens); }
   std::vector<int64_t> capture_layers() const override { return drafter_->capture_layers(); }
-  void attach(int64_t pages) override { drafter_->attach(pages); }
+  void attach(int64_t pages, bool share_prefixes) override {
+    drafter_->attach(pages, share_prefixes);
+  }
   std::vector<Chunk> propose(std::span<Sequence* const> sequences, RowBudget budget) override;
   std::vector<Verdict> accept(std::span<Sequence* const> sequences, std::span<const Chunk> chunks,
                               const StepOutput& output) override;

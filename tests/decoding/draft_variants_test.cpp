@@ -81,7 +81,7 @@ Tokens drafted_chain(const TestDraft& draft, const TargetModel& target, const Te
   sequence.id = 3;
   sequence.tokens = text;
   sequence.request.encoded = encoded;
-  drafter.attach(pages.total());
+  drafter.attach(pages.total(), false);
   EXPECT_TRUE(pages.reserve(sequence, static_cast<int64_t>(text.size()) + kDepths));
   const int64_t n = captured.size(0);
   for (int64_t at = 0; at < n; at += piece) {
