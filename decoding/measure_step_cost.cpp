@@ -36,7 +36,9 @@ void keep_least(std::vector<StepCost::Point>& table, size_t i, int64_t rows, dou
 
 std::vector<int64_t> row_counts(int64_t most_rows) {
   std::vector<int64_t> counts;
-  for (const int64_t rows : {1, 2, 4, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128, 256, 512}) {
+  // Products take rows in blocks of 8: the first of a new block is the dear one.
+  for (const int64_t rows :
+       {1, 2, 4, 6, 8, 9, 12, 16, 17, 20, 24, 25, 32, 33, 40, 48, 64, 96, 128, 256, 512}) {
     if (rows < most_rows) counts.push_back(rows);
   }
   counts.push_back(most_rows);

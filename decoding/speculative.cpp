@@ -43,17 +43,20 @@ void keep_what_pays(std::vector<Guess>& guesses, const RowBudget& budget) {
     chances.insert(chances.end(), guess.chances.begin(), guess.chances.end());
   }
   std::sort(chances.begin(), chances.end(), std::greater<>());
-  const int64_t count = static_cast<int64_t>(guesses.size()), rows = count + budget.prompt_rows;
-  double tokens = static_cast<double>(count), best = tokens / budget.cost->seconds(rows, count);
-  float least = 2;  // more than any chance: nothing pays
+  double tokens = static_cast<double>(guesses.size());
+  std::vector<Offer> offers;
+  const auto offer = [&](size_t nodes) {
+    const int64_t rows = static_cast<int64_t>(guesses.size() + nodes);
+    offers.push_back({tokens, budget.cost->seconds(rows, rows),
+                      budget.cost->seconds(rows + budget.prompt_rows, rows)});
+  };
+  offer(0);
   for (size_t n = 0; n < chances.size(); ++n) {
-    const int64_t nodes = static_cast<int64_t>(n) + 1;
     tokens += chances[n];
-    const double rate = tokens / budget.cost->seconds(rows + nodes, count + nodes);
-    if (rate <= best) continue;
-    best = rate;
-    least = chances[n];
+    offer(n + 1);
   }
+  const size_t count = best_offer(offers, 1.0);
+  const float least = count == 0 ? 2 : chances[count - 1];  // 2: nothing pays
   for (Guess& guess : guesses) {
     if (guess.chances.empty()) continue;
     Guess kept;
@@ -122,7 +125,11 @@ void SpeculativeDecoder::choose_shapes(std::span<Sequence* const> sequences,
                              ? drafted / rule_.width + (drafted > 0 ? 1 : 0)
                              : drafted;
   limits_.clear();
+  late_rows_.clear();
   for (const Sequence* sequence : sequences) {
+    // A step brings as many rows as it keeps; what is more has gathered while nobody asked.
+    late_rows_.push_back(
+        std::max<int64_t>(0, drafter_->backlog(*sequence) - rule_.draft_tokens - 1));
     const int64_t room = std::min({share, room_in_pages(*sequence), sequence->remaining() - 1});
     // Adaptive chains share the rows unevenly: their budget is looked at as a whole.
     const bool shared = rule_.adaptive && !tree;
@@ -132,7 +139,7 @@ void SpeculativeDecoder::choose_shapes(std::span<Sequence* const> sequences,
         std::clamp<int64_t>(std::min(limit, shared ? limit : levels), 0, rule_.draft_tokens));
   }
   if (rule_.adaptive) {
-    adaptive_.choose(sequences, limits_, budget, depths_);
+    adaptive_.choose(sequences, limits_, late_rows_, budget, depths_);
   } else {
     depths_ = limits_;
   }
@@ -148,21 +155,19 @@ std::vector<Guess> SpeculativeDecoder::draft(std::span<Sequence* const> sequence
                                              const RowBudget& budget) {
   const double start = seconds_now();
   choose_shapes(sequences, budget);
-  int64_t active = 0, deepest = 0, backlog = 0;
+  int64_t active = 0, deepest = 0, late_rows = 0;
   for (size_t s = 0; s < depths_.size(); ++s) {
     if (depths_[s] == 0) continue;
     ++active;
     deepest = std::max(deepest, depths_[s]);
-    backlog += drafter_->backlog(*sequences[s]);
+    late_rows += late_rows_[s];
   }
   if (active == 0) return std::vector<Guess>(sequences.size());
   const double chosen = seconds_now();
   std::vector<Guess> guesses = drafter_->guess(sequences, shapes_);
   const double seconds = seconds_now() - chosen;
   if (budget.cost != nullptr && rule_.adaptive) {
-    // What had gathered while nobody asked for guesses is written once: the next step has it not.
-    const bool usual = backlog <= active * (rule_.draft_tokens + 1);
-    if (usual) adaptive_.drafted(active, deepest, seconds, *budget.cost);
+    adaptive_.drafted(active, deepest, late_rows, seconds, *budget.cost);
     if (rule_.width > 1) keep_what_pays(guesses, budget);
   }
   draft_seconds_ += seconds_now() - start;

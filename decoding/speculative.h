@@ -47,7 +47,7 @@ class SpeculativeDecoder : public Decoder {
   std::unique_ptr<Drafter> drafter_;
   Speculation rule_;
   AdaptiveDepth adaptive_;
-  std::vector<int64_t> limits_, depths_;
+  std::vector<int64_t> limits_, late_rows_, depths_;
   std::vector<GuessShape> shapes_;
   double draft_seconds_ = 0;
 };

@@ -26,14 +26,27 @@ void level(std::vector<Point>& table, const char* what) {
   }
 }
 
-double interpolate(std::span<const Point> table, int64_t rows) {
-  if (rows <= 0) return 0;
-  if (rows <= table.front().rows || table.size() == 1) return table.front().seconds;
+/// Between which two points of a table so many rows lie, and where: 0 at `low`, 1 at `low` + 1,
+/// beyond 1 behind the last.
+struct Place {
+  size_t low;
+  double share;
+};
+
+Place place_of(std::span<const Point> table, int64_t rows) {
+  if (rows <= table.front().rows || table.size() == 1) return {0, 0};
   size_t next = 1;
   while (next + 1 < table.size() && table[next].rows < rows) ++next;
   const Point &low = table[next - 1], &high = table[next];
-  return low.seconds + (high.seconds - low.seconds) * static_cast<double>(rows - low.rows) /
-                           static_cast<double>(high.rows - low.rows);
+  return {next - 1,
+          static_cast<double>(rows - low.rows) / static_cast<double>(high.rows - low.rows)};
+}
+
+double interpolate(std::span<const Point> table, int64_t rows) {
+  if (rows <= 0) return 0;
+  const auto [low, share] = place_of(table, rows);
+  if (share == 0) return table[low].seconds;
+  return table[low].seconds + (table[low + 1].seconds - table[low].seconds) * share;
 }
 
 std::vector<Point> points_of(const Json& pairs, const std::filesystem::path& file) {
@@ -55,7 +68,7 @@ Json pairs_of(const std::vector<Point>& points) {
 }  // namespace
 
 StepCost::StepCost(std::vector<Point> layers, std::vector<Point> head, Past past)
-    : layers_(std::move(layers)), head_(std::move(head)), past_(past) {
+    : layers_(std::move(layers)), head_(std::move(head)), past_(past), own_(layers_.size(), 1.0) {
   level(layers_, "layers");
   level(head_, "head");
   AERIE_CHECK(past.cache_row >= 0 && past.pair >= 0,
@@ -85,10 +98,17 @@ void StepCost::write(const std::filesystem::path& file) const {
   write_file_atomic(file, table.dump() + "\n");
 }
 
+double StepCost::own_correction(int64_t rows) const {
+  const auto [low, share] = place_of(layers_, rows);
+  if (share == 0) return own_[low];
+  return own_[low] + (own_[low + 1] - own_[low]) * std::min(share, 1.0);
+}
+
 double StepCost::seconds(const StepShape& shape) const {
-  return correction_ * (interpolate(layers_, shape.rows) + interpolate(head_, shape.logit_rows) +
-                        past_.cache_row * static_cast<double>(shape.cache_rows) +
-                        past_.pair * static_cast<double>(shape.pairs));
+  const double table = interpolate(layers_, shape.rows) + interpolate(head_, shape.logit_rows) +
+                       past_.cache_row * static_cast<double>(shape.cache_rows) +
+                       past_.pair * static_cast<double>(shape.pairs);
+  return correction_ * own_correction(shape.rows) * table;
 }
 
 double StepCost::seconds(int64_t rows, int64_t logit_rows) const {
@@ -111,12 +131,23 @@ int64_t StepCost::rows_within(double limit, StepShape shape, int64_t keys_a_row)
   return low;
 }
 
+// What one number of rows alone shows is soon ascribed to all; what it shows against others stays
+// its own.
 void StepCost::observe(const StepShape& shape, double measured) {
-  constexpr double kRate = 0.05, kLeast = 0.25, kMost = 4.0;
+  constexpr double kRate = 0.05, kOwnRate = 0.03, kForget = 0.002;
+  constexpr double kLeast = 0.25, kMost = 4.0, kOwnLeast = 0.5, kOwnMost = 2.0;
   const double predicted = seconds(shape);
   if (predicted <= 0) return;
-  const double ratio = std::clamp(measured / predicted, kLeast, kMost);
-  correction_ = std::clamp(correction_ * (1 + kRate * (ratio - 1)), kLeast, kMost);
+  const double excess = std::clamp(measured / predicted, kLeast, kMost) - 1;
+  correction_ = std::clamp(correction_ * (1 + kRate * excess), kLeast, kMost);
+  const auto [low, share] = place_of(layers_, shape.rows);
+  const auto learn = [&](size_t point, double weight) {
+    own_[point] = std::clamp(own_[point] * (1 + kOwnRate * weight * excess), kOwnLeast, kOwnMost);
+  };
+  const double upper = std::min(share, 1.0);
+  learn(low, 1 - upper);
+  if (upper > 0) learn(low + 1, upper);
+  for (double& each : own_) each += kForget * (1 - each);
 }
 
 }  // namespace aerie

@@ -44,15 +44,20 @@ class StepCost {
   /// The most rows whose forward takes no longer, all else as in `shape`; each of them sees
   /// `keys_a_row` keys of earlier steps.
   int64_t rows_within(double seconds, StepShape shape, int64_t keys_a_row) const;
-  /// Learns from a step that was run: the machine may be busier than when it was measured.
+  /// Learns from a step that was run: the machine may be busier than when it was measured, which
+  /// makes all steps dearer, and its memory more than its cores or the other way round, which
+  /// makes those of few rows dearer than those of many or the other way round.
   void observe(const StepShape& shape, double seconds);
   /// Measured over predicted, smoothed over some steps. 1: as measured at start.
   double correction() const { return correction_; }
 
  private:
+  double own_correction(int64_t rows) const;
+
   std::vector<Point> layers_, head_;
   Past past_;
   double correction_ = 1;
+  std::vector<double> own_;  // of each point of layers_, beside the common one
 };
 
 /// Runs forwards of 1 to `most_rows` rows; some seconds for a small model.

@@ -52,7 +52,8 @@ class PlannerLoop {
     budget.cost = &cost_;
     if (options_.adaptive) {
       depth_limits_.assign(decodes.size(), kAhead);
-      depth_.choose(decodes, depth_limits_, budget, depths_);
+      late_rows_.assign(decodes.size(), 0);
+      depth_.choose(decodes, depth_limits_, late_rows_, budget, depths_);
     }
     const int64_t count = static_cast<int64_t>(decodes.size());
     const std::vector<PromptCut>& cuts = scheduler_.cut_prompts(count, count);
@@ -85,7 +86,7 @@ class PlannerLoop {
   Scheduler scheduler_;
   const StepCost cost_;
   AdaptiveDepth depth_;
-  std::vector<int64_t> depth_limits_, depths_;
+  std::vector<int64_t> depth_limits_, late_rows_, depths_;
   std::vector<int32_t> keep_;
 };
 

@@ -64,9 +64,22 @@ TEST(StepCost, LevelsATableThatFalls) {
 
 TEST(StepCost, FollowsAMachineThatGetsSlower) {
   StepCost cost({{1, 10}, {100, 109}}, {{1, 0}});
-  for (int i = 0; i < 200; ++i) cost.observe({11, 0}, 40);
+  for (int i = 0; i < 3000; ++i) cost.observe({11, 0}, 40);
   EXPECT_NEAR(cost.correction(), 2, 0.01);
   EXPECT_NEAR(cost.seconds(91, 0), 200, 2);
+}
+
+TEST(StepCost, LearnsThatOneNumberOfRowsIsDearerThanTheTableSays) {
+  StepCost cost({{1, 10}, {8, 10}, {16, 12}, {100, 100}}, {{1, 0}});
+  for (int i = 0; i < 400; ++i) {
+    cost.observe({8, 0}, 10);
+    cost.observe({16, 0}, 16);
+  }
+  EXPECT_NEAR(cost.seconds(8, 0), 10, 0.4);
+  EXPECT_NEAR(cost.seconds(16, 0), 16, 0.6);
+  EXPECT_NEAR(cost.seconds(12, 0), 13, 0.5) << "between them";
+  for (int i = 0; i < 3000; ++i) cost.observe({8, 0}, 10);
+  EXPECT_NEAR(cost.seconds(16, 0), 12, 0.2) << "forgotten when it is not seen any more";
 }
 
 TEST(StepCost, RefusesATableInDisorder) {
@@ -79,14 +92,15 @@ TEST(StepCost, RefusesATableInDisorder) {
 
 class Adaptive : public ::testing::Test {
  protected:
-  std::vector<int64_t> depths(size_t sequences, const StepCost& cost, int64_t rows = 512) {
+  std::vector<int64_t> depths(size_t sequences, const StepCost& cost, int64_t late_rows = 0) {
     std::vector<Sequence> all(sequences);
     std::vector<Sequence*> pointers;
     for (Sequence& sequence : all) pointers.push_back(&sequence);
-    RowBudget budget{rows};
+    RowBudget budget{512};
     budget.cost = &cost;
     std::vector<int64_t> chosen;
-    depth_.choose(pointers, std::vector<int64_t>(sequences, 5), budget, chosen);
+    depth_.choose(pointers, std::vector<int64_t>(sequences, 5),
+                  std::vector<int64_t>(sequences, late_rows), budget, chosen);
     return chosen;
   }
   void teach(double rate) {
@@ -136,14 +150,38 @@ TEST_F(Adaptive, ASequenceThatGoesWellGetsMoreThanOneThatDoesNot) {
   RowBudget budget{8};
   budget.cost = &knee_;
   std::vector<int64_t> chosen;
-  depth_.choose(pointers, std::vector<int64_t>{5, 5}, budget, chosen);
+  depth_.choose(pointers, std::vector<int64_t>{5, 5}, std::vector<int64_t>{0, 0}, budget, chosen);
   EXPECT_GT(chosen[0], chosen[1] + 2);
   EXPECT_LE(chosen[0] + chosen[1], 6);
 }
 
+TEST(BestOffer, IsTheMostTokensASecond) {
+  EXPECT_EQ(best_offer(std::vector<Offer>{{4, 10, 10}, {7, 12, 12}, {8, 15, 15}}, 1.05), 1);
+  EXPECT_EQ(best_offer(std::vector<Offer>{{4, 10, 10}, {4.6, 11, 11}}, 1.05), 0) << "4 % more";
+  EXPECT_EQ(best_offer(std::vector<Offer>{{4, 10, 10}, {4.6, 11, 11}}, 1.02), 1);
+}
+
+TEST(BestOffer, PromptsBesideMakeNoGuessWorthMore) {
+  // 4 tokens in 10 s: a token is worth 2.5 s, and the guess gives half of one for 2 s.
+  EXPECT_EQ(best_offer(std::vector<Offer>{{4, 10, 10}, {4.5, 12, 12}}, 1.0), 0);
+  EXPECT_EQ(best_offer(std::vector<Offer>{{4, 10, 90}, {4.5, 12, 92}}, 1.0), 0);
+  // Beside prompts its row is cheaper than alone.
+  EXPECT_EQ(best_offer(std::vector<Offer>{{4, 10, 90}, {4.5, 12, 91}}, 1.0), 1);
+  EXPECT_EQ(best_offer(std::vector<Offer>{{4, 10, 90}, {4.5, 12, 91.1}}, 1.2), 0);
+}
+
+TEST_F(Adaptive, WritingWhatGatheredIsNoGoodForALittle) {
+  teach(0.3);
+  EXPECT_THAT(depths(1, knee_, 100), ElementsAre(::testing::Gt(0)));
+  // A row that is written late takes a tenth of a step: a thousand are three steps' time a step.
+  for (int i = 0; i < 100; ++i) depth_.drafted(1, 1, 100, 10.0, knee_);
+  EXPECT_THAT(depths(1, knee_, 1000), ElementsAre(0));
+  EXPECT_THAT(depths(1, knee_), ElementsAre(::testing::Gt(0)));
+}
+
 TEST_F(Adaptive, DraftingThatCostsMoreThanItSavesIsLeft) {
   teach(0.8);
-  for (int i = 0; i < 100; ++i) depth_.drafted(1, 1, 4.0, knee_);  // two steps a level
+  for (int i = 0; i < 100; ++i) depth_.drafted(1, 1, 0, 4.0, knee_);  // two steps a level
   EXPECT_THAT(depths(1, knee_), ElementsAre(0));
 }
 
