@@ -10,9 +10,9 @@ namespace aerie::cli {
 namespace {
 
 /// The subcommand that was named, or the program.
-const CLI::App& named_command(const CLI::App& app) {
-  const auto named = app.get_subcommands();
-  return named.empty() ? app : *named.front();
+const CLI::App* named_command(const CLI::App* app) {
+  const auto named = app->get_subcommands();
+  return named.empty() ? app : named.front();
 }
 
 std::vector<std::string> flags_of(const CLI::App& command) {
@@ -30,7 +30,7 @@ std::vector<std::string> commands_of(const CLI::App& app) {
 }
 
 std::string unknown_word(const CLI::App& command, std::string word) {
-  const bool is_flag = word.starts_with("-");
+  const bool is_flag = word.starts_with('-');
   if (is_flag) word = word.substr(0, word.find('='));
   const std::string near = nearest_name(word, is_flag ? flags_of(command) : commands_of(command));
   const char* kind = is_flag ? "flag" : command.get_parent() == nullptr ? "command" : "argument";
@@ -51,7 +51,7 @@ CLI::Validator number(const char* wanted, const std::function<bool(double)>& all
 }  // namespace
 
 std::string usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  const CLI::App& command = named_command(app);
+  const CLI::App& command = *named_command(&app);
   const auto unknown = app.remaining(true);
   const std::string what = unknown.empty() ? error.what() : unknown_word(command, unknown.front());
   const std::string path = command.get_parent() == nullptr ? "" : command.get_name() + " ";

@@ -43,7 +43,7 @@ ChatClient::ChatClient(const std::string& url, std::string model, std::string ke
   const size_t slash = url.find('/', kScheme.size());
   origin_ = url.substr(0, slash);
   path_ = slash == std::string::npos ? "" : url.substr(slash);
-  while (path_.ends_with("/")) path_.pop_back();
+  while (path_.ends_with('/')) path_.pop_back();
   const Json models = Json::parse(send("/models", ""), nullptr, false);
   std::vector<std::string> names;
   if (models.is_object() && models.contains("data") && models["data"].is_array()) {
