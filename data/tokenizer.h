@@ -56,6 +56,9 @@ class Tokenizer {
   /// The token as the vocabulary spells it (byte-level tokens are not plain text). Throws Error on
   /// an unknown id.
   std::string id_to_token(int32_t id) const;
+  /// The bytes that the token stands for, be they UTF-8 or not (byte-level and byte-fallback
+  /// vocabularies have tokens inside characters). Throws Error on an unknown id.
+  std::string token_bytes(int32_t id) const;
   /// By ascending id.
   const std::vector<AddedToken>& added_tokens() const { return added_tokens_; }
   bool is_special(int32_t id) const;

@@ -15,6 +15,24 @@ std::string dump(const Json& json) {
 
 std::string sse(const Json& json) { return "data: " + dump(json) + "\n\n"; }
 
+/// A token's text; as OpenAI writes it where the bytes are a part of a character: "bytes:\\xf0".
+std::string token_text(const Tokenizer& tokenizer, int32_t id, const std::string& bytes) {
+  std::string text = tokenizer.decode({&id, 1}, false);
+  if (text == bytes) return text;
+  text = "bytes:";
+  for (const unsigned char byte : bytes) text += fmt::format("\\x{:02x}", byte);
+  return text;
+}
+
+std::string token_text(const Tokenizer& tokenizer, int32_t id) {
+  return token_text(tokenizer, id, tokenizer.token_bytes(id));
+}
+
+/// Characters that begin in these bytes.
+size_t characters(const std::string& bytes) {
+  return std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xC0) != 0x80; });
+}
+
 std::string fresh_id(bool chat) {
   std::random_device device;
   return fmt::format("{}-{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", device(), device(),
@@ -75,7 +93,7 @@ ApiAnswer::Piece ApiAnswer::consume(Choice& choice, const Delivery& delivery) {
     if (!choice.text.stopped()) continue;
     choice.finish_reason = "stop";
     choice.stop_reason = choice.text.stop();
-    if (!last) generation_->cancel(delivery.index);
+    if (!last) generation_->cancel(delivery.index, FinishReason::kStop);
     return piece;
   }
   if (last) finish(choice, delivery, piece);
@@ -205,10 +223,10 @@ Json ApiAnswer::logprobs_json(Choice& choice, const Piece& piece) const {
 
 Json ApiAnswer::chat_logprobs(const Piece& piece) const {
   const auto one = [&](const TokenLogprob& token) {
-    const std::string text = tokenizer_.decode({&token.id, 1}, false);
-    return Json{{"token", text},
+    const std::string bytes = tokenizer_.token_bytes(token.id);
+    return Json{{"token", token_text(tokenizer_, token.id, bytes)},
                 {"logprob", token.logprob},
-                {"bytes", std::vector<uint8_t>(text.begin(), text.end())}};
+                {"bytes", std::vector<uint8_t>(bytes.begin(), bytes.end())}};
   };
   Json content = Json::array();
   for (const PlaceLogprobs& place : piece.logprobs) {
@@ -224,15 +242,16 @@ Json ApiAnswer::completion_logprobs(Choice& choice, const Piece& piece) const {
   Json tokens = Json::array(), logprobs = Json::array(), tops = Json::array();
   Json offsets = Json::array();
   for (const PlaceLogprobs& place : piece.logprobs) {
-    const std::string text = tokenizer_.decode({&place.chosen.id, 1}, false);
+    const std::string bytes = tokenizer_.token_bytes(place.chosen.id);
+    const std::string text = token_text(tokenizer_, place.chosen.id, bytes);
     tokens.push_back(text);
     logprobs.push_back(place.chosen.logprob);
     offsets.push_back(choice.logprob_text);
-    choice.logprob_text += text.size();
+    choice.logprob_text += characters(bytes);
     Json top = Json::object();
     top[text] = place.chosen.logprob;
     for (const TokenLogprob& token : place.top) {
-      top[tokenizer_.decode({&token.id, 1}, false)] = token.logprob;
+      top[token_text(tokenizer_, token.id)] = token.logprob;
     }
     tops.push_back(std::move(top));
   }

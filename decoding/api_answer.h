@@ -31,7 +31,7 @@ class ApiAnswer {
     std::vector<int32_t> tokens;    // not streamed: all of them
     Json logprobs = Json(nullptr);  // not streamed: all of them, in the response's form
     int64_t count = 0;              // of tokens
-    size_t logprob_text = 0;        // bytes of tokens with log probabilities so far
+    size_t logprob_text = 0;        // characters that tokens with log probabilities began
     bool begun = false;
     std::string finish_reason;  // "" while it goes on
     Json stop_reason = Json(nullptr);

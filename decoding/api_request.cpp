@@ -10,6 +10,8 @@ namespace aerie {
 namespace {
 
 constexpr int64_t kMostLogprobs = 20, kMostStops = 16;
+constexpr int kDeepest = 64;  // objects and lists within each other: they are read recursively
+constexpr double kGreedyBelow = 1e-5;  // as in vLLM: a temperature below is 0
 
 // What would change the answer and is not there must not be passed over.
 void refuse_unsupported(const ApiFields& fields, const Json& body) {
@@ -20,6 +22,15 @@ void refuse_unsupported(const ApiFields& fields, const Json& body) {
   fields.unsupported("tools", Json::array(), "is not supported: put tools into the messages");
   fields.unsupported("functions", Json::array(), "is not supported");
   fields.unsupported("prompt_logprobs", 0, "is not supported: log probabilities are of the output");
+  fields.unsupported("continue_final_message", false, "is not supported");
+  fields.unsupported("add_generation_prompt", true,
+                     "is not supported: an answer is always asked for");
+  fields.unsupported("truncate_prompt_tokens", -1, "is not supported: shorten the prompt");
+  fields.unsupported("chat_template", "", "is not supported: the target's own is used");
+  const Json* choice = fields.find("tool_choice");
+  if (choice != nullptr && *choice != "none" && *choice != "auto") {
+    fields.wrong("tool_choice", "is not supported: put tools into the messages");
+  }
   const Json* format = fields.find("response_format");
   if (format != nullptr && *format != Json{{"type", "text"}}) {
     fields.wrong("response_format", "supports only {\"type\": \"text\"}");
@@ -56,6 +67,7 @@ std::vector<int32_t> chat_prompt(const ApiFields& fields, const TextTarget& targ
     }
     Json& content = message["content"];
     if (content.is_array()) content = joined_parts(fields, content);
+    if (content.is_null() && message["role"] == "assistant") content = "";  // as of calls of tools
     if (!content.is_string()) fields.wrong("messages", "must have a text as content");
     bytes += content.get_ref<const std::string&>().size();
   }
@@ -145,6 +157,15 @@ std::vector<LogitBias> logit_biases(const ApiFields& fields, int64_t vocab) {
   return biases;
 }
 
+std::vector<int64_t> stop_ids(const ApiFields& fields, int64_t vocab) {
+  std::vector<int64_t> ids = fields.integers("stop_token_ids");
+  for (const int64_t id : ids) {
+    if (id >= 0 && id < vocab) continue;
+    fields.wrong("stop_token_ids", fmt::format("names {}, the vocabulary has {}", id, vocab));
+  }
+  return ids;
+}
+
 int64_t wanted_logprobs(const ApiFields& fields, bool chat) {
   if (!chat) return fields.integer("logprobs", -1, 0, kMostLogprobs);
   const int64_t top = fields.integer("top_logprobs", 0, 0, kMostLogprobs);
@@ -161,6 +182,7 @@ SamplingParams sampling_of(const ApiFields& fields, bool chat, int64_t vocab, ui
   params.frequency_penalty = fields.number("frequency_penalty", 0, -2, 2);
   params.presence_penalty = fields.number("presence_penalty", 0, -2, 2);
   params.temperature = fields.number("temperature", 1, 0, 100);
+  if (params.temperature < kGreedyBelow) params.temperature = 0;
   params.top_k =
       std::max<int64_t>(0, fields.integer("top_k", 0, -1, 1 << 30));  // -1: all, as in vLLM
   params.top_p = fields.number("top_p", 1, 1e-9, 1);
@@ -220,7 +242,12 @@ void read_stream(const ApiFields& fields, ApiRequest& request) {
 Json parse_body(const std::string& body) {
   Json parsed;
   try {
-    parsed = Json::parse(body);
+    parsed = Json::parse(body, [](int depth, Json::parse_event_t, Json&) {
+      if (depth > kDeepest) {
+        throw ApiError(400, fmt::format("the body nests deeper than {} levels", kDeepest));
+      }
+      return true;
+    });
   } catch (const nlohmann::json::exception& error) {
     throw ApiError(400, std::string("the body is not JSON: ") + error.what());
   }
@@ -242,8 +269,8 @@ ApiRequest parse_api_request(const std::string& body, bool chat, const TextTarge
   request.return_token_ids = fields.flag("return_token_ids", false);
   request.n = fields.integer("n", 1, 1, limits.max_choices);
   request.text = text_rule(fields);
-  request.stop_token_ids = fields.integers("stop_token_ids");
   const int64_t vocab = target.model->config().vocab;
+  request.stop_token_ids = stop_ids(fields, vocab);
   const SamplingParams sampling = sampling_of(fields, chat, vocab, fresh_seed);
   request.text.min_tokens = sampling.min_tokens;
   std::vector<int64_t> stops = request.stop_token_ids;
@@ -261,6 +288,9 @@ ApiRequest parse_api_request(const std::string& body, bool chat, const TextTarge
   }
   for (const std::vector<int32_t>& prompt : request.prompts) {
     const int64_t length = wanted_length(fields, chat, static_cast<int64_t>(prompt.size()), limits);
+    if (sampling.min_tokens > length) {
+      fields.wrong("min_tokens", fmt::format("is more than the {} tokens that may come", length));
+    }
     for (int64_t choice = 0; choice < request.n; ++choice) {
       Request one;
       one.prompt = prompt;

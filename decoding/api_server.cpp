@@ -24,13 +24,28 @@ ApiServer::ApiServer(const TextTarget& target, EngineService& service, ServerMet
       limits_(limits),
       created_(std::time(nullptr)) {}
 
+Json ApiServer::model_json() const {
+  return {{"id", name_},
+          {"object", "model"},
+          {"created", created_},
+          {"owned_by", "aerie"},
+          {"max_model_len", limits_.context}};
+}
+
+void ApiServer::check_name(const std::string& name) const {
+  if (name == name_) return;
+  throw ApiError(404,
+                 fmt::format("the model \"{}\" is not here; this server has \"{}\"", name, name_),
+                 "model");
+}
+
 ApiReply ApiServer::models() const {
-  const Json model{{"id", name_},
-                   {"object", "model"},
-                   {"created", created_},
-                   {"owned_by", "aerie"},
-                   {"max_model_len", limits_.context}};
-  return {200, Json{{"object", "list"}, {"data", Json::array({model})}}.dump() + "\n"};
+  return {200, Json{{"object", "list"}, {"data", Json::array({model_json()})}}.dump() + "\n"};
+}
+
+ApiReply ApiServer::model(const std::string& name) const {
+  check_name(name);
+  return {200, model_json().dump() + "\n"};
 }
 
 ApiReply ApiServer::health() const {
@@ -45,12 +60,7 @@ ApiReply ApiServer::metrics() const {
 
 std::unique_ptr<ApiAnswer> ApiServer::answer(const std::string& body, bool chat) {
   ApiRequest request = parse_api_request(body, chat, target_, limits_, fresh_seed());
-  if (!request.model.empty() && request.model != name_) {
-    throw ApiError(
-        404,
-        fmt::format("the model \"{}\" is not here; this server has \"{}\"", request.model, name_),
-        "model");
-  }
+  if (!request.model.empty()) check_name(request.model);
   std::unique_ptr<Generation> generation;
   try {
     generation = service_.submit(request.requests);

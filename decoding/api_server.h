@@ -20,6 +20,8 @@ class ApiServer {
             std::string name, ApiLimits limits);
 
   ApiReply models() const;
+  /// Throws ApiError (404) for another name than the server's.
+  ApiReply model(const std::string& name) const;
   /// 200 while requests are taken, else 503 with the reason.
   ApiReply health() const;
   ApiReply metrics() const;
@@ -29,6 +31,9 @@ class ApiServer {
   std::string refuse(const ApiError& error);
 
  private:
+  Json model_json() const;
+  void check_name(const std::string& name) const;
+
   const TextTarget& target_;
   EngineService& service_;
   ServerMetrics& metrics_;

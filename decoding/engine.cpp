@@ -230,6 +230,20 @@ void Engine::check_invariants() const {
   }
 }
 
+// While no stop token may come, another must be left.
+static void check_stops(const Request& request, int64_t vocab) {
+  if (request.sampling.min_tokens == 0) return;
+  std::vector<bool> stops(vocab);
+  for (const int64_t token : request.stop_tokens) {
+    if (token >= 0 && token < vocab) stops[token] = true;
+  }
+  AERIE_CHECK(
+      std::find(stops.begin(), stops.end(), false) != stops.end(),
+      "min_tokens forbids the stop tokens for a while, and they are the whole vocabulary of "
+      "{}: name fewer, or leave min_tokens out",
+      vocab);
+}
+
 void check_request(const Request& request, const ModelConfig& config) {
   const int64_t length = static_cast<int64_t>(request.prompt.size());
   AERIE_CHECK(length > 0, "the prompt is empty: at least one token is needed to decode from");
@@ -241,6 +255,7 @@ void check_request(const Request& request, const ModelConfig& config) {
   AERIE_CHECK(request.max_new_tokens > 0, "max_new_tokens must be at least 1, not {}",
               request.max_new_tokens);
   check_sampling(request.sampling, config.vocab);
+  check_stops(request, config.vocab);
   for (const int32_t token : request.prompt) {
     AERIE_CHECK(token >= 0 && token < config.input_vocab(),
                 "prompt token {} is outside the model's vocabulary of {}: was it made with another "

@@ -63,6 +63,11 @@ bool EngineService::drain(double seconds) {
                            [this] { return mailboxes_.empty(); });
 }
 
+bool EngineService::broken() const {
+  const std::lock_guard lock(mutex_);
+  return broken_;
+}
+
 std::string EngineService::closed_because() const {
   const std::lock_guard lock(mutex_);
   return closed_;
@@ -75,6 +80,7 @@ void EngineService::work() {
       engine_busy_ = step(lock);
     } catch (const std::exception& error) {
       if (!lock.owns_lock()) lock.lock();
+      broken_ = true;
       break_down(fmt::format("the engine stopped: {}", error.what()));
       return;
     }
@@ -87,8 +93,8 @@ bool EngineService::take_work(std::unique_lock<std::mutex>& lock) {
   wake_.wait(lock,
              [this] { return stop_ || engine_busy_ || !inbox_.empty() || !cancelled_.empty(); });
   if (stop_) return false;
-  for (const int64_t id : std::exchange(cancelled_, {})) {
-    if (engine_.abort(id)) metrics_.finish(id, FinishReason::kAborted);
+  for (const auto& [id, reason] : std::exchange(cancelled_, {})) {
+    if (engine_.abort(id)) metrics_.finish(id, reason);
   }
   while (!inbox_.empty()) {
     const int64_t ticket = inbox_.front();
@@ -171,7 +177,7 @@ void EngineService::release(int64_t ticket) {
   const std::lock_guard lock(mutex_);
   const auto at = mailboxes_.find(ticket);
   for (const int64_t id : at->second->ids) {
-    if (places_.erase(id) > 0) cancelled_.push_back(id);
+    if (places_.erase(id) > 0) cancelled_.emplace_back(id, FinishReason::kAborted);
   }
   outputs_ -= static_cast<int64_t>(at->second->running);
   mailboxes_.erase(at);
@@ -189,14 +195,14 @@ std::vector<Delivery> Generation::next(double seconds) {
   return {};
 }
 
-void Generation::cancel(size_t index) {
+void Generation::cancel(size_t index, FinishReason reason) {
   const std::lock_guard lock(service_.mutex_);
   EngineService::Mailbox& mailbox = *service_.mailboxes_.at(ticket_);
   const int64_t id = mailbox.ids.at(index);
   if (service_.places_.erase(id) == 0) return;  // finished by itself
   --mailbox.running;
   --service_.outputs_;
-  service_.cancelled_.push_back(id);
+  service_.cancelled_.emplace_back(id, reason);
   std::erase_if(mailbox.deliveries, [&](const Delivery& one) { return one.index == index; });
   service_.wake_.notify_all();
 }

@@ -53,6 +53,8 @@ class EngineService {
   void close();
   /// Waits until all are answered; false after `seconds`.
   bool drain(double seconds);
+  /// Whether the engine broke: no request is answered any more.
+  bool broken() const;
   /// Empty while the service takes requests, else why it does not.
   std::string closed_because() const;
 
@@ -94,9 +96,9 @@ class EngineService {
   std::unordered_map<int64_t, std::unique_ptr<Mailbox>> mailboxes_;  // by ticket
   std::unordered_map<int64_t, Place> places_;                        // by the engine's id
   std::deque<int64_t> inbox_;                                        // tickets not taken yet
-  std::vector<int64_t> cancelled_;                                   // the engine's ids
+  std::vector<std::pair<int64_t, FinishReason>> cancelled_;          // the engine's ids
   int64_t next_ticket_ = 0, outputs_ = 0;
-  bool stop_ = false, engine_busy_ = false;
+  bool stop_ = false, engine_busy_ = false, broken_ = false;
   std::string closed_;
   std::thread thread_;
 };
@@ -112,8 +114,8 @@ class Generation {
   /// What is new; waits for it, `seconds` at most. Empty: nothing yet. Throws ClosedError if the
   /// engine broke.
   std::vector<Delivery> next(double seconds);
-  /// Drops one output: nothing more comes for it.
-  void cancel(size_t index);
+  /// Drops one output: nothing more comes for it. `reason` is what the metrics count.
+  void cancel(size_t index, FinishReason reason = FinishReason::kAborted);
 
  private:
   EngineService& service_;

@@ -16,6 +16,9 @@ Speculation speculation_of(const TreeFlags& flags, int64_t draft_tokens) {
 std::unique_ptr<Decoder> decoder_of(const DecoderFlags& flags, const TargetModel& target) {
   AERIE_CHECK(flags.decoder != "diffusion" || !(flags.tree || flags.adaptive),
               "--decoder diffusion has neither --tree nor --adaptive: they are of drafts");
+  AERIE_CHECK(!flags.tree || !flags.draft.empty(), "--tree is of drafts: give --draft DIR");
+  AERIE_CHECK(!flags.adaptive || !flags.draft.empty() || flags.decoder == "ngram",
+              "--adaptive is of guesses: give --draft DIR, or --decoder ngram");
   return make_decoder(flags.decoder, flags.draft, speculation_of(flags, flags.draft_tokens), target,
                       diffusion_of(flags, !flags.unverified));
 }

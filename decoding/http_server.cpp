@@ -3,6 +3,8 @@
 #include <httplib.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -11,7 +13,9 @@
 #include <thread>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "common/memory.h"
+#include "decoding/clock.h"
 
 namespace aerie {
 
@@ -20,6 +24,7 @@ namespace {
 constexpr int kBacklog = 1024;        // connections that the kernel keeps until they are accepted
 constexpr double kLookSeconds = 0.2;  // how soon a caller that went away is noticed
 constexpr time_t kStuckSeconds = 30;  // a reader that takes nothing for so long is given up
+constexpr double kBodySeconds = 120;  // a body that has not come whole by then is given up
 constexpr int64_t kMostSkipped = 256 << 20;  // bytes of a body too large that are read to answer it
 
 /// Of unknown length, or more than a mebibyte.
@@ -37,11 +42,12 @@ class ConnectionThreads : public httplib::TaskQueue {
   void enqueue(std::function<void()> task) override {
     std::unique_lock lock(mutex_);
     room_.wait(lock, [this] { return idle_ > tasks_.size() || threads_ < limit_; });
-    tasks_.push_back(std::move(task));
-    if (idle_ < tasks_.size()) {
-      ++threads_;
-      std::thread([this] { work(); }).detach();
+    if (idle_ <= tasks_.size() && !add_thread() && threads_ == 0) {
+      lock.unlock();
+      task();
+      return;
     }
+    tasks_.push_back(std::move(task));
     wake_.notify_one();
   }
 
@@ -53,6 +59,18 @@ class ConnectionThreads : public httplib::TaskQueue {
   }
 
  private:
+  // False where the system has no thread left: the connection then waits for one that is free.
+  bool add_thread() {
+    try {
+      std::thread([this] { work(); }).detach();
+    } catch (const std::system_error& error) {
+      log_warning(fmt::format("no thread for one more connection: {}", error.what()));
+      return false;
+    }
+    ++threads_;
+    return true;
+  }
+
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -94,6 +112,22 @@ bool same_secret(const std::string& given, const std::string& secret) {
     difference |= static_cast<unsigned char>(given[i] ^ secret[i % secret.size()]);
   }
   return difference == 0;
+}
+
+// What the library would wait for without end, or break at, is refused before the body is read.
+void check_headers(const httplib::Request& request) {
+  const std::string length = request.get_header_value("Content-Length");
+  if (length.empty() && !request.has_header("Transfer-Encoding")) {
+    throw ApiError(411, "the length of the body is missing: send Content-Length");
+  }
+  const bool digits = std::all_of(length.begin(), length.end(),
+                                  [](unsigned char c) { return std::isdigit(c) != 0; });
+  if (!digits || request.get_header_value_count("Content-Length") > 1) {
+    throw ApiError(400, "Content-Length must be one number");
+  }
+  if (request.is_multipart_form_data()) {
+    throw ApiError(415, "this path wants JSON: Content-Type: application/json");
+  }
 }
 
 void send(httplib::Response& response, const ApiReply& reply) {
@@ -139,7 +173,9 @@ void HttpServer::Impl::check_key(const httplib::Request& request) const {
 std::string HttpServer::Impl::read_body(const httplib::ContentReader& reader) const {
   std::string body;
   int64_t skipped = 0;
+  const double end = seconds_now() + kBodySeconds;
   const bool whole = reader([&](const char* data, size_t size) {
+    if (seconds_now() > end) return false;
     if (skipped == 0 && static_cast<int64_t>(body.size() + size) <= options.max_body_bytes) {
       body.append(data, size);
       return true;
@@ -152,15 +188,38 @@ std::string HttpServer::Impl::read_body(const httplib::ContentReader& reader) co
     throw ApiError(413, fmt::format("the body is larger than the {} bytes that this server takes",
                                     options.max_body_bytes));
   }
-  if (!whole) throw ApiError(400, "the body ended early");
+  if (!whole) throw ApiError(400, "the body ended early, or came too slowly");
   return body;
+}
+
+// A caller who is still writing would not read the answer.
+void skip_body(const httplib::ContentReader& reader, int64_t most) {
+  int64_t skipped = 0;
+  const double end = seconds_now() + kStuckSeconds;
+  reader([&](const char*, size_t size) {
+    skipped += static_cast<int64_t>(size);
+    return skipped < most && seconds_now() < end;
+  });
 }
 
 void HttpServer::Impl::answer(const httplib::Request& request, httplib::Response& response,
                               const httplib::ContentReader& reader, bool chat) {
   try {
-    const std::string body = read_body(reader);
+    check_headers(request);
+  } catch (const ApiError& error) {
+    response.set_header("Connection", "close");
+    refuse(response, error);
+    return;
+  }
+  try {
     check_key(request);
+  } catch (const ApiError& error) {
+    skip_body(reader, options.max_body_bytes);
+    refuse(response, error);
+    return;
+  }
+  try {
+    const std::string body = read_body(reader);
     // std::function must be able to copy what it holds, hence shared.
     const std::shared_ptr<ApiAnswer> under_way = api.answer(body, chat);
     response.set_header("Cache-Control", "no-cache");
@@ -211,6 +270,14 @@ void HttpServer::Impl::add_paths() {
       refuse(out, error);
     }
   });
+  listener.Get("/v1/models/(.+)", [this](const Request& in, Response& out) {
+    try {
+      check_key(in);
+      send(out, api.model(in.matches[1]));
+    } catch (const ApiError& error) {
+      refuse(out, error);
+    }
+  });
   for (const bool chat : {false, true}) {
     const std::string path = chat ? "/v1/chat/completions" : "/v1/completions";
     listener.Post(
@@ -229,6 +296,12 @@ void HttpServer::Impl::answer_errors() {
   using httplib::Response;
   listener.set_error_handler([this](const Request& in, Response& out) {
     if (!out.body.empty()) return;  // said already
+    constexpr std::array kPaths{"/health", "/metrics", "/v1/models", "/v1/completions",
+                                "/v1/chat/completions"};
+    if (out.status == 404 && std::find(kPaths.begin(), kPaths.end(), in.path) != kPaths.end()) {
+      refuse(out, ApiError(405, fmt::format("{} does not know {}", in.path, in.method)));
+      return;
+    }
     const std::string what = out.status == 404 ? fmt::format("there is no {} here", in.path)
                                                : fmt::format("bad request ({})", out.status);
     refuse(out, ApiError(out.status, what));

@@ -31,8 +31,14 @@ struct Load {
 
 std::vector<Load> loads_of(const LoadFlags& flags) {
   std::vector<Load> loads;
-  for (const double rate : flags.rates) loads.push_back({rate, 0});
-  for (const int64_t streams : flags.streams) loads.push_back({0, streams});
+  for (const double rate : flags.rates) {
+    AERIE_CHECK(rate > 0, "--rate {}: requests a second must be above 0", rate);
+    loads.push_back({rate, 0});
+  }
+  for (const int64_t streams : flags.streams) {
+    AERIE_CHECK(streams > 0, "--streams {}: at least 1 must be under way", streams);
+    loads.push_back({0, streams});
+  }
   AERIE_CHECK(!loads.empty(), "--load needs --rate (requests a second) or --streams (closed loop)");
   return loads;
 }

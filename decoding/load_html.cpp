@@ -32,13 +32,18 @@ double offered(const LoadRun& run) {
   return run.rate > 0 ? run.rate : static_cast<double>(run.streams);
 }
 
-template <typename X, typename Y>
-std::string load_plot(const LoadReport& report, const std::string& x_label, const X& x,
-                      const Y& y) {
+bool poisson(const LoadRun& run) { return run.rate > 0; }
+
+/// `counts`: which runs are points.
+template <typename X, typename Y, typename Counts>
+std::string load_plot(const LoadReport& report, const std::string& x_label, const X& x, const Y& y,
+                      const Counts& counts) {
   std::vector<Curve> all;
   for (const auto& [name, runs] : families(report)) {
     Curve curve{name, series_color(all.size()), {}, true};
-    for (const LoadRun* run : runs) curve.points.push_back({x(*run), y(*run)});
+    for (const LoadRun* run : runs) {
+      if (counts(*run)) curve.points.push_back({x(*run), y(*run)});
+    }
     std::sort(curve.points.begin(), curve.points.end(),
               [](const pages::Point& a, const pages::Point& b) { return a.x < b.x; });
     all.push_back(std::move(curve));
@@ -46,12 +51,33 @@ std::string load_plot(const LoadReport& report, const std::string& x_label, cons
   return pages::line_plot(all, {.x_label = x_label, .from_zero = true});
 }
 
+/// Good answers against what was asked for: a plot for each kind of arrivals that there was.
+std::string good_cards(const LoadReport& report) {
+  std::string cards;
+  for (const bool rates : {true, false}) {
+    const auto counts = [&](const LoadRun& run) { return poisson(run) == rates; };
+    if (std::none_of(report.runs.begin(), report.runs.end(), counts)) continue;
+    cards += card("Good answers a second",
+                  load_plot(
+                      report, rates ? "requests per second" : "streams", offered,
+                      [](const LoadRun& run) { return run.goodput; }, counts));
+  }
+  return cards;
+}
+
+/// The highest rate; without rates the most streams.
+const LoadRun& heaviest(const std::vector<const LoadRun*>& runs) {
+  return **std::max_element(runs.begin(), runs.end(), [](const LoadRun* a, const LoadRun* b) {
+    return std::pair(a->rate, a->streams) < std::pair(b->rate, b->streams);
+  });
+}
+
 /// Share of the gaps that are at most as long, at the heaviest load of each family.
 std::string gap_plot(const LoadReport& report) {
   std::vector<Curve> all;
   for (const auto& [name, runs] : families(report)) {
     std::vector<double> gaps;
-    for (const RequestTrace& request : runs.back()->trace.requests) {
+    for (const RequestTrace& request : heaviest(runs).trace.requests) {
       for (size_t i = 1; i < request.token_times.size(); ++i) {
         gaps.push_back(1000 * (request.token_times[i] - request.token_times[i - 1]));
       }
@@ -139,17 +165,18 @@ std::string subtitle(const LoadReport& report) {
 
 std::string load_html(const LoadReport& report) {
   const std::string tokens = "output tokens per second";
-  const std::string load = report.runs.front().rate > 0 ? "requests per second" : "streams";
+  const auto any = [](const LoadRun&) { return true; };
   std::string plots =
       card("First token, p50 in ms",
-           load_plot(report, tokens, throughput,
-                     [](const LoadRun& run) { return 1e3 * run.first_token.p50; })) +
+           load_plot(
+               report, tokens, throughput,
+               [](const LoadRun& run) { return 1e3 * run.first_token.p50; }, any)) +
       card("Between tokens, p99 in ms",
-           load_plot(report, tokens, throughput,
-                     [](const LoadRun& run) { return 1e3 * run.between_tokens.p99; })) +
+           load_plot(
+               report, tokens, throughput,
+               [](const LoadRun& run) { return 1e3 * run.between_tokens.p99; }, any)) +
       card("Share of the gaps between tokens at the heaviest load", gap_plot(report)) +
-      card("Good answers a second",
-           load_plot(report, load, offered, [](const LoadRun& run) { return run.goodput; }));
+      good_cards(report);
   for (const LoadRun& run : report.runs) {
     plots += card("Rows over time: " + policy_label(run) + ", " + load_label(run), timeline(run));
   }

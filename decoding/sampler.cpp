@@ -23,7 +23,9 @@ bool more_likely(const Candidate& a, const Candidate& b) {
 
 std::vector<Candidate> softmax_candidates(std::span<const float> logits, double temperature) {
   const float top = logits[argmax(logits)];
-  const float scale = static_cast<float>(1.0 / temperature);
+  // Finite, so that the top's own 0 stays 0 at any temperature.
+  const float scale = static_cast<float>(
+      std::min(1.0 / temperature, static_cast<double>(std::numeric_limits<float>::max())));
   std::vector<Candidate> candidates(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     candidates[i] = {static_cast<int32_t>(i), std::exp((logits[i] - top) * scale)};

@@ -18,6 +18,8 @@ namespace aerie {
 
 namespace {
 
+constexpr double kLookSeconds = 1;  // how soon a broken engine ends the server
+
 // Signals that end the server. Blocked in all threads, so that one of them can wait for them.
 class EndSignals {
  public:
@@ -33,10 +35,6 @@ class EndSignals {
     const timespec time{static_cast<time_t>(seconds),
                         static_cast<long>((seconds - std::floor(seconds)) * 1e9)};
     return sigtimedwait(&set_, nullptr, &time) > 0;
-  }
-  void wait() const {
-    int which = 0;
-    sigwait(&set_, &which);
   }
 
  private:
@@ -124,17 +122,19 @@ void serve_command(const ServeFlags& flags) {
   ApiLimits limits;
   limits.context = std::min(context, pages * KvPool::kPageSize);
   limits.longest_token = longest_token(target.tokenizer);
+  limits.max_choices = std::min(limits.max_choices, flags.max_requests);
   ApiServer api(target, service, metrics, name, limits);
   HttpServer server(api, {flags.host, static_cast<int>(flags.port), flags.api_key,
                           flags.max_body_mb << 20, flags.max_requests + 128});
   announce(flags, name, server.port(), pages);
   std::thread ender([&] {
-    signals.wait();
+    while (!signals.wait(kLookSeconds) && !service.broken()) continue;
     drain(service, signals, flags.drain_seconds);
     server.stop();
   });
   server.run();
   ender.join();
+  AERIE_CHECK(!service.broken(), "{}", service.closed_because());  // for who restarts it
   log_info("stopped");
 }
 

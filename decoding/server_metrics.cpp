@@ -12,6 +12,16 @@ std::string head(const std::string& name, const char* kind, const char* help) {
   return fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, kind);
 }
 
+// As Prometheus' text form wants the value of a label.
+std::string escaped(const std::string& value) {
+  std::string text;
+  for (const char c : value) {
+    if (c == '\\' || c == '"') text += '\\';
+    text += c == '\n' ? std::string("\\n") : std::string(1, c);
+  }
+  return text;
+}
+
 std::string labelled(const std::string& name, const std::string& labels, double value) {
   return fmt::format("{}{{{}}} {}\n", name, labels, value);
 }
@@ -39,7 +49,7 @@ std::string Histogram::render(const std::string& name, const std::string& labels
 
 // Bounds are vLLM's, so that dashboards and alerts made for it fit.
 ServerMetrics::ServerMetrics(std::string model)
-    : labels_(fmt::format("model_name=\"{}\"", model)),
+    : labels_(fmt::format("model_name=\"{}\"", escaped(model))),
       first_token_({0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
                     7.5, 10.0, 20.0, 40.0, 80.0}),
       between_tokens_({0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0,
@@ -53,7 +63,7 @@ ServerMetrics::ServerMetrics(std::string model)
 
 void ServerMetrics::start(int64_t id, int64_t prompt_tokens) {
   const std::lock_guard lock(mutex_);
-  requests_[id] = {seconds_now(), 0, 0, prompt_tokens, 0};
+  requests_[id] = {seconds_now(), 0, 0, prompt_tokens, 0, 0, {}};
 }
 
 void ServerMetrics::tokens(const Sequence& sequence, int64_t count) {
@@ -74,9 +84,8 @@ void ServerMetrics::tokens(const Sequence& sequence, int64_t count) {
   request.last = now;
   request.tokens += count;
   generated_ += count;
-  if (sequence.finish == FinishReason::kRunning) return;
-  count_drafts(sequence.stats);
-  end(at, to_string(sequence.finish));
+  count_drafts(request, sequence.stats);
+  if (sequence.finish != FinishReason::kRunning) end(at, to_string(sequence.finish));
 }
 
 void ServerMetrics::finish(int64_t id, FinishReason reason) {
@@ -93,13 +102,18 @@ void ServerMetrics::end(std::unordered_map<int64_t, Request>::iterator at,
   requests_.erase(at);
 }
 
-void ServerMetrics::count_drafts(const DraftStats& stats) {
+// What came since the last look: a caller may end a request at any token.
+void ServerMetrics::count_drafts(Request& request, const DraftStats& stats) {
   if (stats.reached.empty()) return;
   accepted_at_.resize(std::max(accepted_at_.size(), stats.accepted.size()));
-  drafts_ += stats.reached[0];
+  drafts_ += stats.reached[0] - request.drafts;
+  request.drafts = stats.reached[0];
+  request.accepted_at.resize(std::max(request.accepted_at.size(), stats.accepted.size()));
   for (size_t depth = 0; depth < stats.accepted.size(); ++depth) {
-    accepted_ += stats.accepted[depth];
-    accepted_at_[depth] += stats.accepted[depth];
+    const int64_t added = stats.accepted[depth] - request.accepted_at[depth];
+    accepted_ += added;
+    accepted_at_[depth] += added;
+    request.accepted_at[depth] = stats.accepted[depth];
   }
 }
 
@@ -153,7 +167,7 @@ std::string ServerMetrics::render() const {
   histogram("vllm:e2e_request_latency_seconds", "From arrival to the end.", whole_);
   histogram("vllm:request_prompt_tokens", "Prompt tokens of a request.", prompt_length_);
   histogram("vllm:request_generation_tokens", "Output tokens of a request.", output_length_);
-  count("vllm:spec_decode_num_drafts_total", "Steps of finished requests with guesses.", drafts_);
+  count("vllm:spec_decode_num_drafts_total", "Steps of requests with guesses.", drafts_);
   count("vllm:spec_decode_num_draft_tokens_total", "Guesses.", accepted_ + counts_.rejected_rows);
   count("vllm:spec_decode_num_accepted_tokens_total", "Guesses that held.", accepted_);
   text += head("vllm:spec_decode_num_accepted_tokens_per_pos_total", "counter",

@@ -36,7 +36,7 @@ class ServerMetrics {
   void start(int64_t id, int64_t prompt_tokens);
   /// A sequence has `count` new tokens; counts it as finished where they are the last.
   void tokens(const Sequence& sequence, int64_t count);
-  /// A request ended without its last token: dropped by its caller.
+  /// A request ended without its last token: dropped by its caller, or at a stop string.
   void finish(int64_t id, FinishReason reason);
   /// How full the engine is after a step.
   void engine(const Engine& engine);
@@ -48,10 +48,11 @@ class ServerMetrics {
  private:
   struct Request {
     double arrived, first = 0, last = 0;
-    int64_t prompt_tokens, tokens = 0;
+    int64_t prompt_tokens, tokens = 0, drafts = 0;
+    std::vector<int64_t> accepted_at;  // counted already, per depth
   };
   void end(std::unordered_map<int64_t, Request>::iterator at, const std::string& reason);
-  void count_drafts(const DraftStats& stats);
+  void count_drafts(Request& request, const DraftStats& stats);
 
   const std::string labels_;
   mutable std::mutex mutex_;

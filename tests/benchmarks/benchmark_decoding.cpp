@@ -113,7 +113,8 @@ Json measure(const TargetModel& target) {
   const std::vector<int64_t> batches{1, 4, 8, 16, 32, 64}, depths{1, 3, 5, 7};
   std::vector<std::function<StepCost()>> runs;
   for (const int64_t sequences : batches) {
-    runs.emplace_back([&, sequences] { return decode_cost(target, autoregressive, sequences, 48); });
+    runs.emplace_back(
+        [&, sequences] { return decode_cost(target, autoregressive, sequences, 48); });
   }
   for (const int64_t k : depths) {
     runs.emplace_back([&, k] { return decode_cost(target, *draft.decoder(target, k), 1, 48); });

@@ -201,6 +201,24 @@ TEST(Tokenizer, StreamHoldsAnIncompleteCharacterBack) {
   EXPECT_EQ(cut_short.finish(tokenizer), "\uFFFD");
 }
 
+TEST(Tokenizer, BytesOfTokensJoinToTheText) {
+  const std::string text = "Zoë naïve 🙂👩‍🚀 日本語 \u00AD\u00A0 a\n\t<b> \uFFFD";
+  for (const std::filesystem::path& from :
+       {smollm2_dir(), golden_text_dir() / "tokenizers/llama3.json"}) {
+    const Tokenizer tokenizer(from);
+    std::string joined;
+    bool inside_character = false;
+    for (const int32_t id : tokenizer.encode(text).ids) {
+      const std::string bytes = tokenizer.token_bytes(id);
+      inside_character |= (bytes.front() & 0xC0) == 0x80;
+      joined += bytes;
+    }
+    EXPECT_EQ(joined, text) << from;
+    EXPECT_TRUE(inside_character) << from;
+    EXPECT_THROW(tokenizer.token_bytes(1 << 30), Error);
+  }
+}
+
 TEST(Tokenizer, BadInputIsNamed) {
   const testing::Scratch dir;
   EXPECT_THAT(error_of([&] { Tokenizer t(dir.path()); }),

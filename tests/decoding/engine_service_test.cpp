@@ -111,6 +111,31 @@ TEST(EngineService, ACallerThatGoesAwayFreesItsPlaceAndItsPages) {
   EXPECT_THAT(house.metrics.render(), HasSubstr("finished_reason=\"abort\"} 40"));
 }
 
+TEST(EngineService, GuessesOfCancelledOutputsAreCountedAndTheirReasonToo) {
+  House house;
+  const auto count = [&](const std::string& name) {
+    const std::string text = house.metrics.render();
+    return std::stod(text.substr(text.find(name + "{model_name=\"fake\"") + name.size() + 20));
+  };
+  auto generation = house.service.submit({seeded_request({1, 2}, 600)});
+  size_t seen = 0;
+  while (seen < 40) {
+    for (const Delivery& delivery : generation->next(5)) seen += delivery.tokens.size();
+  }
+  generation->cancel(0, FinishReason::kStop);
+  generation.reset();
+  collect(*house.service.submit({seeded_request({7}, 1)}), 1);  // after the cancellation
+  EXPECT_THAT(house.metrics.render(), HasSubstr("finished_reason=\"stop\"} 1"));
+  EXPECT_THAT(house.metrics.render(), ::testing::Not(HasSubstr("finished_reason=\"abort\"")));
+  const double drafts = count("vllm:spec_decode_num_drafts_total");
+  const double guesses = count("vllm:spec_decode_num_draft_tokens_total");
+  const double accepted = count("vllm:spec_decode_num_accepted_tokens_total");
+  EXPECT_GE(drafts, 10);  // 40 tokens, at most 4 a step
+  EXPECT_GT(accepted, drafts / 2);
+  EXPECT_GT(guesses, accepted);
+  EXPECT_LE(guesses, 3 * drafts + 3);  // the last step's may not have been kept
+}
+
 TEST(EngineService, OneOfSeveralOutputsCanBeCancelled) {
   House house;
   const std::vector<Request> requests{seeded_request({1, 2}, 2000), seeded_request({3}, 20)};
@@ -145,6 +170,10 @@ TEST(EngineService, ARequestThatCanNeverRunIsRefusedAloneWithTheEnginesWords) {
                 house.service.submit({seeded_request({4}, 5), seeded_request({}, 5)});
               }),
               HasSubstr("the prompt is empty"));
+  Request all_stop = seeded_request({1}, 5);
+  all_stop.sampling.min_tokens = 1;
+  for (int64_t token = 0; token < 50; ++token) all_stop.stop_tokens.push_back(token);
+  EXPECT_THAT(error_of([&] { house.service.submit({all_stop}); }), HasSubstr("whole vocabulary"));
   EXPECT_THAT(error_of([&] { house.service.submit({seeded_request({1}, 50000)}); }),
               HasSubstr("pages of the KV cache"));
   EXPECT_EQ(collect(*running, 1)[0], solo(house.model, seeded_request({1, 2, 3}, 100)));
@@ -159,6 +188,7 @@ TEST(EngineService, AClosedServiceFinishesWhatRunsAndTakesNothingNew) {
   EXPECT_EQ(collect(*running, 1)[0].size(), 200u);
   running.reset();
   EXPECT_TRUE(house.service.drain(5));
+  EXPECT_FALSE(house.service.broken());
   EXPECT_THAT(house.service.closed_because(), HasSubstr("shutting down"));
 }
 
@@ -186,6 +216,7 @@ TEST(EngineService, WhenTheEngineBreaksEveryCallerIsTold) {
               HasSubstr("a kernel broke"));
   EXPECT_THROW(service.submit({seeded_request({1}, 5)}), ClosedError);
   EXPECT_THAT(service.closed_because(), HasSubstr("a kernel broke"));
+  EXPECT_TRUE(service.broken());
 }
 
 TEST(EngineService, AnIdleServiceRunsNoForwards) {

@@ -44,6 +44,9 @@ class Client(unittest.TestCase):
 
     def test_models(self):
         self.assertEqual([model.id for model in self.client.models.list()], [NAME])
+        self.assertEqual(self.client.models.retrieve(NAME).id, NAME)
+        with self.assertRaises(openai.NotFoundError):
+            self.client.models.retrieve("another")
 
     def test_a_stream_is_byte_for_byte_the_whole_answer(self):
         for extra in ({}, {"temperature": 0.9, "seed": 3, "max_tokens": 60}, {"stop": ["2.", "\n\n"]}):
@@ -135,6 +138,21 @@ class Client(unittest.TestCase):
         stream = list(self.chat(logprobs=True, top_logprobs=3, max_tokens=12, stream=True))
         got = sum((c.choices[0].logprobs.content for c in stream if c.choices[0].logprobs), [])
         self.assertEqual([place.logprob for place in got], [place.logprob for place in places])
+
+    def test_logprobs_of_tokens_inside_characters_have_their_bytes(self):
+        prompt = "Repeat: 🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂"
+        chat = self.chat(messages=[{"role": "user", "content": prompt}], logprobs=True, max_tokens=24).choices[0]
+        places = chat.logprobs.content
+        whole = b"".join(bytes(place.bytes) for place in places if not place.token.startswith("<|"))
+        self.assertEqual(whole.decode(errors="replace").rstrip("\ufffd"), chat.message.content.rstrip("\ufffd"))
+        parts = [place for place in places if place.token.startswith("bytes:")]
+        self.assertTrue(parts, [place.token for place in places])
+        for place in parts:
+            self.assertEqual(place.token, "bytes:" + "".join(f"\\x{byte:02x}" for byte in place.bytes))
+        plain = self.complete(prompt=prompt, logprobs=1, max_tokens=24).choices[0]
+        offsets = plain.logprobs.text_offset
+        self.assertLessEqual(offsets[-1], len(plain.text))  # characters, as Python counts
+        self.assertEqual(offsets, sorted(offsets))
 
     def test_penalties_and_biases_change_the_answer(self):
         plain = self.complete().choices[0].text

@@ -1,5 +1,6 @@
 """What goes wrong around a server: bad bodies, callers that read slowly or go away, crowds, SIGTERM."""
 import json
+import resource
 import signal
 import threading
 import time
@@ -36,11 +37,17 @@ class Faults(unittest.TestCase):
         for body in (b"", b"{", b"null", b"[1, 2]", b'{"prompt": "a", }', b'{"prompt": "\xff\xfe"}', b"[" * 100000,
                      b'{"prompt": ' + b"[" * 50000 + b"]" * 50000 + b"}", b"\x00" * 1000):
             self.assert_error(400, body)
+        deep = b"[" * 60000 + b"]" * 60000
+        for body in (b'{"messages": [{"role": "user", "content": "hi", "x": ' + deep + b"}]}",
+                     b'{"messages": [{"role": "user", "content": "hi"}], "chat_template_kwargs": {"a": ' + deep + b"}}",
+                     b'{"messages": [{"role": "user", "content": "hi"}], "x": ' + b'{"a":' * 60000 + b"1" + b"}" * 60001):
+            self.assertIn("nests deeper", self.assert_error(400, body, "/v1/chat/completions")["message"])
         for field, value in (("prompt", 3), ("prompt", {"a": 1}), ("prompt", [1.5]), ("prompt", ["a", 3]), ("prompt", [[]]),
                              ("prompt", ""), ("max_tokens", 0), ("max_tokens", -5), ("max_tokens", 1e30), ("max_tokens", "7"),
                              ("temperature", "hot"), ("temperature", 1e9), ("top_k", 1.5), ("n", 0), ("stream", "yes"),
                              ("stop", 7), ("stop", [1]), ("seed", "x"), ("logit_bias", []), ("logit_bias", {"x": 1}),
-                             ("stop_token_ids", ["a"]), ("logprobs", 21), ("best_of", 2), ("echo", True),
+                             ("stop_token_ids", ["a"]), ("stop_token_ids", [-3]), ("stop_token_ids", [49152]), ("min_tokens", 5),
+                             ("n", 201), ("tool_choice", "required"), ("continue_final_message", True), ("logprobs", 21), ("best_of", 2), ("echo", True),
                              ("stream_options", {"include_usage": True}), ("guided_json", {})):
             error = self.assert_error(400, {**SHORT, field: value})
             self.assertTrue(error["param"] or "prompt" in error["message"], error)
@@ -52,10 +59,41 @@ class Faults(unittest.TestCase):
         with self.server.connect() as made:
             made.sendall(b"GET /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             self.assertEqual(parse(read_all(made))[0], 405)
+        for method in ("DELETE", "OPTIONS", "PUT"):
+            with self.server.connect() as made:
+                made.sendall(f"{method} /v1/models HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+                self.assertEqual(parse(read_all(made))[0], 405)
+        for status, headers in ((411, ""), (400, "Content-Length: -5\r\n"), (400, "Content-Length: 2\r\nContent-Length: 3\r\n"),
+                                (415, "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 0\r\n")):
+            start = time.monotonic()
+            with self.server.connect() as made:
+                made.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: a\r\n{headers}\r\n".encode())
+                self.assertIn(f" {status} ".encode(), made.recv(1000).split(b"\r\n")[0], headers)
+            self.assertLess(time.monotonic() - start, 4)
         with self.server.connect() as made:
             made.sendall(b"how do you do?\r\n\r\n")
             self.assertIn(b" 400 ", made.recv(1000).split(b"\r\n")[0])
         self.assert_serves()
+
+    def test_a_request_that_leaves_no_token_is_refused_alone(self):
+        with self.server.send({**LONG, "max_tokens": 60}) as other:
+            error = self.assert_error(400, {**SHORT, "min_tokens": 1, "stop_token_ids": list(range(49152))})
+            self.assertIn("whole vocabulary", error["message"])
+            self.assertTrue(read_all(other).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"))
+        self.assert_serves()
+
+    def test_a_temperature_next_to_0_is_greedy(self):
+        greedy = self.server.post(SHORT)[1]["choices"][0]["text"]
+        for temperature in (1e-6, 1e-38, 1e-39, 1e-300):
+            self.assertEqual(self.server.post({**SHORT, "temperature": temperature})[1]["choices"][0]["text"], greedy)
+
+    def test_an_answer_that_ends_at_a_stop_string_counts_as_stopped(self):
+        count = lambda reason: self.server.metric("vllm:request_success_total", reason)
+        stopped, aborted = count("stop"), count("abort")
+        status, body = self.server.post({**SHORT, "max_tokens": 3000, "ignore_eos": True, "stop": ["e"]})
+        self.assertEqual((status, body["choices"][0]["finish_reason"]), (200, "stop"))
+        self.assertTrue(wait_for(lambda: count("stop") == stopped + 1))
+        self.assertEqual(count("abort"), aborted)
 
     def send_large_prompts(self):
         large = json.dumps({**SHORT, "prompt": "many words " * 950000}).encode()
@@ -192,6 +230,30 @@ class Ends(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
             self.assertLess(time.monotonic() - start, 10)
             self.assertNotIn(b"[DONE]", read_all(stream))
+
+    def test_without_the_key_nothing_is_read_or_told(self):
+        server = Server("--api-key", "secret", "--served-model-name", 'a "quoted" name', "--max-requests", 4)
+        try:
+            for body in (SHORT, b"{", b"x" * 7_000_000):
+                self.assertEqual(server.post(body)[0], 401)
+            self.assertIn('model_name="a \\"quoted\\" name"', server.get("/metrics"))
+        finally:
+            self.assertEqual(server.stop(), 0, server.errors)
+
+    def test_connections_beyond_the_threads_that_the_system_has_wait(self):
+        server = Server()
+        size = server.status("VmSize") << 10
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (size + (60 << 20), resource.RLIM_INFINITY))
+        held = [server.connect() for _ in range(60)]
+        for caller in held:
+            caller.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{")
+        time.sleep(0.5)
+        self.assertIsNone(server.process.poll())
+        for caller in held:
+            caller.close()
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        self.assertEqual(server.post(SHORT)[0], 200)
+        self.assertEqual(server.stop(), 0, server.errors)
 
     def test_a_port_that_is_taken_is_refused(self):
         server = Server()
