@@ -104,6 +104,17 @@ void write_file_atomic(const fs::path& path, std::span<const std::string_view> p
   sync_directory(parent_of(path));
 }
 
+void make_output_directory(const fs::path& path, std::string_view key) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  AERIE_CHECK(!error && fs::is_directory(path),
+              "{} {}: the directory cannot be made ({}): name another", key, path.string(),
+              error ? error.message() : "a file has this name");
+  AERIE_CHECK(::access(path.c_str(), W_OK | X_OK) == 0,
+              "{} {}: nothing can be written there ({}): name another", key, path.string(),
+              std::strerror(errno));
+}
+
 void write_directory_atomic(const fs::path& given,
                             const std::function<void(const fs::path&)>& fill) {
   const fs::path path = without_slash(given);

@@ -26,6 +26,10 @@ void write_file_atomic(const fs::path& path, std::span<const std::string_view> p
 /// thrown.
 void write_directory_atomic(const fs::path& path, const std::function<void(const fs::path&)>& fill);
 
+/// Makes the directory, and throws Error unless files can be written there: before hours of work
+/// whose result is to go into it. `key` is what names it, such as "--output".
+void make_output_directory(const fs::path& path, std::string_view key);
+
 /// Gives a file that was written in place its final name: fsync, rename, fsync of the directory.
 void publish_file(const fs::path& temporary, const fs::path& path);
 

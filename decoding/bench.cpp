@@ -263,6 +263,7 @@ double tokens_per_second(const BenchRun& run) {
 
 void bench_command(const BenchFlags& flags) {
   check_flags(flags);
+  make_output_directory(flags.output, "--output");
   Material material{read_prompts(flags.input, flags.limit), {}, {}};
   const TextTarget target(flags.target, flags.device, flags.dtype);
   material.requests =
@@ -285,7 +286,6 @@ void bench_command(const BenchFlags& flags) {
   for (size_t i = 0; i < std::min<size_t>(6, material.rows.size()); ++i) {
     report.examples.push_back(make_example(target, material, i, shown.outputs[i]));
   }
-  std::filesystem::create_directories(flags.output);
   const std::string json = bench_json(report).dump(1);
   write_file_atomic(flags.output / "bench.json", json + "\n");
   write_file_atomic(flags.output / "report.html", bench_html(report));

@@ -198,7 +198,6 @@ std::string line_of(const LoadReport& report, const LoadRun& run) {
 }
 
 void write_report(const LoadFlags& flags, const LoadReport& report) {
-  std::filesystem::create_directories(flags.output);
   write_file_atomic(flags.output / "load.json", load_json(report).dump(1) + "\n");
   write_file_atomic(flags.output / "report.html", load_html(report));
   for (const LoadRun& run : report.runs) log_info(line_of(report, run));
@@ -237,16 +236,14 @@ std::vector<LoadRun> run_on_machine(const LoadFlags& flags) {
   if (flags.measure_clock || needs_cost(flags, flags)) {
     cost = measure_step_cost(*target.model, kRowBudget);
   }
-  if (flags.measure_clock) {
-    std::filesystem::create_directories(flags.output);
-    cost->write(flags.output / "clock.json");
-  }
+  if (flags.measure_clock) cost->write(flags.output / "clock.json");
   return run_all({flags, *target.model, *decoder, requests, pages, cost, true});
 }
 
 }  // namespace
 
 void load_command(const LoadFlags& flags) {
+  make_output_directory(flags.output, "--output");
   const bool wall = flags.clock_table.empty();
   write_report(flags, report_of(flags, wall ? run_on_machine(flags) : run_on_table(flags), wall));
 }

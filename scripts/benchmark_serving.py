@@ -12,18 +12,21 @@ import time
 from urllib.parse import urlsplit
 
 CHARACTERS_A_TOKEN = 3.6  # of English prose; the server says how many tokens it was
+WORDS = """the of and to in is you that it he was for on are as with his they at be this have from or one had by word but not
+what all were we when your can said there use an each which she do how their if will up other about out many then them these so
+some her would make like him into time has look two more write go see number no way could people my than first water been call
+who its now find long down day did get come made may part""".split()  # a token each
 
 
 def texts(file: str | None, count: int, tokens: int, seed: int) -> list[str]:
-    """Prompts of about so many tokens that share no beginning: rows of the file put together, or made-up words."""
+    """Prompts of about so many tokens that share no beginning: rows of the file put together, or plain words."""
     source = random.Random(seed)
     if file:
         rows = [json.loads(line) for line in open(file) if line.strip()]
         pieces = [row.get("prompt") or (row.get("turns") or [turn["content"] for turn in
                   row.get("conversations") or row["messages"]])[0] for row in rows]
     else:
-        letters = "abcdefghijklmnopqrstuvwxyz"
-        pieces = ["".join(source.choices(letters, k=source.randint(2, 7))) for _ in range(4000)]
+        return [" ".join(source.choices(WORDS, k=tokens)) for _ in range(count)]
     source.shuffle(pieces)
     made = []
     for _ in range(count):

@@ -122,6 +122,18 @@ TEST_F(FilesTest, FullDiskKeepsTheOldFileAndSaysWhatIsMissing) {
   EXPECT_THAT(names(), UnorderedElementsAre("file"));
 }
 
+TEST_F(FilesTest, AnOutputDirectoryIsMadeOrRefusedByItsKey) {
+  make_output_directory(directory_ / "a/b", "--output");
+  EXPECT_TRUE(fs::is_directory(directory_ / "a/b"));
+  make_output_directory(directory_ / "a/b", "--output");
+  write_file_atomic(directory_ / "file", "");
+  for (const fs::path& wrong :
+       {directory_ / "file", directory_ / "file/below", fs::path("/proc/nowhere")}) {
+    EXPECT_THAT(error_of([&] { make_output_directory(wrong, "--output"); }),
+                HasSubstr("--output " + wrong.string()));
+  }
+}
+
 TEST_F(FilesTest, DirectoryAppearsWholeOrNotAtAll) {
   const fs::path target = directory_ / "made";
   write_directory_of(target, "first");

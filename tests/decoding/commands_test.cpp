@@ -107,6 +107,8 @@ TEST_F(Commands, GenerateWritesOneRowAPromptInOrderAndTheSameForEveryDecoder) {
   EXPECT_THAT(testing::error_of([&] { generate_command(flags); }),
               HasSubstr("has no use for a draft"));
   flags.draft.clear();
+  EXPECT_THAT(testing::error_of([&] { generate_command(flags); }), HasSubstr("give --draft DIR"));
+  flags.tree = false;
   generate_command(flags);
   flags.output = directory_ / "diffusion.jsonl";
   flags.decoder = "diffusion";
